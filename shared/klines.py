@@ -62,7 +62,9 @@ class KlineDefect:
     detail: str
 
 
-def find_defects(open_times_ms: NDArray[np.int64], values: NDArray[np.float64], interval: Interval) -> list[KlineDefect]:
+def find_defects(
+    open_times_ms: NDArray[np.int64], values: NDArray[np.float64], interval: Interval
+) -> list[KlineDefect]:
     """Everything wrong with rows of klines, in the order of the rows.
 
     `open_times_ms` is (n,), `values` is (n, 6) in the order of COLUMNS.

@@ -1,0 +1,131 @@
+"""The queue of forecasts: enqueue by dotted name, ask how a job stands, and report progress from within one.
+
+With the worker, the only room that knows RQ. Requests cross as plain JSON; results do not cross at all: a job stores its
+forecast and returns the id.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from redis import Redis
+from rq import Queue, Retry, Worker, get_current_job
+from rq.exceptions import DuplicateJobError, NoSuchJobError
+from rq.job import Job
+from rq.job import JobStatus as RqStatus
+from rq.serializers import JSONSerializer
+
+from shared.errors import NotFoundError
+from shared.forecasts import ForecastRequest, JobState, JobStatus, Progress
+from shared.redis_connection import redis_errors_translated
+from shared.settings import QueueSettings
+
+FORECAST_JOB = "services.inference.jobs.run_forecast"
+FINISHED_JOB_TTL_S = 600  # the forecast itself is kept in the forecast store
+
+_STATES: dict[RqStatus, JobState] = {
+    RqStatus.QUEUED: "queued",
+    RqStatus.SCHEDULED: "queued",
+    RqStatus.DEFERRED: "queued",
+    RqStatus.STARTED: "running",
+    RqStatus.FINISHED: "finished",
+}  # all others (failed, stopped, canceled) end without a forecast
+
+
+class ForecastQueue:
+    """The forecasts that wait, run or have failed."""
+
+    def __init__(self, redis: Redis, settings: QueueSettings) -> None:
+        self._redis = redis
+        self._settings = settings
+        self._queue = Queue(settings.name, connection=redis, serializer=JSONSerializer)
+
+    @redis_errors_translated()
+    def enqueue(self, forecast_id: str, request: ForecastRequest) -> bool:
+        """Put a forecast in the queue; False where one of that id is already there, waiting, running or ended.
+
+        RQ refuses the duplicate atomically, so two ingests that see the same candle make one forecast.
+        """
+        try:
+            self._queue.enqueue_call(
+                FORECAST_JOB,
+                args=(forecast_id, request.model_dump(mode="json")),
+                job_id=forecast_id,
+                unique=True,
+                timeout=self._settings.job_timeout,
+                result_ttl=FINISHED_JOB_TTL_S,
+                failure_ttl=self._settings.failure_ttl,
+                retry=Retry(max=self._settings.retries) if self._settings.retries else None,
+                description=f"forecast {forecast_id}",
+            )
+        except DuplicateJobError:
+            return False
+        return True
+
+    @redis_errors_translated()
+    def status(self, forecast_id: str) -> JobStatus:
+        """How a job stands. Raises NotFoundError where it never was or has been forgotten."""
+        try:
+            job = Job.fetch(forecast_id, connection=self._redis, serializer=JSONSerializer)
+        except NoSuchJobError:
+            raise NotFoundError(f"There is no forecast {forecast_id!r}, neither stored nor in the queue.") from None
+        state = _STATES.get(job.get_status(refresh=False), "failed")
+        progress = job.meta.get("progress")
+        return JobStatus(
+            id=forecast_id,
+            state=state,
+            position=job.get_position() if state == "queued" else None,
+            progress=Progress.model_validate(progress) if progress and state == "running" else None,
+            error=_reason(job) if state == "failed" else None,
+            enqueued_at=job.enqueued_at,
+            tries=job.meta.get("tries", 0),
+        )
+
+    @redis_errors_translated()
+    def waiting(self) -> int:
+        """Forecasts that no worker has taken up yet."""
+        return self._queue.count
+
+    @redis_errors_translated()
+    def workers(self) -> int:
+        """Workers whose registration in Redis is alive."""
+        return Worker.count(connection=self._redis, queue=self._queue)
+
+
+def count_try() -> int:
+    """From within a job: note that one more try has begun, and return which it is, from 1."""
+    job = _current_job()
+    job.meta["tries"] = job.meta.get("tries", 0) + 1
+    _save_meta(job)
+    return int(job.meta["tries"])
+
+
+def report_progress(phase: str, done: int, total: int) -> None:
+    """From within a job: how far it is, for whoever asks for its status."""
+    job = _current_job()
+    job.meta["progress"] = Progress(phase=phase, done=done, total=total).model_dump()
+    _save_meta(job)
+
+
+def record_failure(reason: str, *, permanent: bool) -> None:
+    """From within a job that is about to raise: the reason in one sentence, and whether trying again makes no sense."""
+    job = _current_job()
+    job.meta["error"] = reason
+    _save_meta(job)
+    if permanent:
+        job.retries_left = 0
+
+
+def _current_job() -> Job:
+    job = get_current_job()
+    if job is None:
+        raise RuntimeError("this is only known within a job of the queue")
+    return job
+
+
+def _save_meta(job: Any) -> None:
+    job.save_meta()
+
+
+def _reason(job: Any) -> str:
+    return str(job.meta.get("error") or "The worker stopped before the forecast was finished; ask for it again.")

@@ -1,0 +1,216 @@
+"""Forecasts as they cross the queue, Redis and the API: what is asked for, what came out, and where it came from.
+
+Plain values only (JSON on every border). How a forecast is made, stored or drawn is for other rooms.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+from uuid import uuid4
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.klines import Interval, Origin
+from shared.settings import ModelName, Settings, Symbol
+
+SEED_LIMIT = 2**63 - 1
+
+# The state of a forecast on its way. failed: its reason is in `error`.
+JobState = Literal["queued", "running", "finished", "failed"]
+# Where a model's weights came from. bundled: the small one that the repository carries.
+ModelSource = Literal["local", "hub", "bundled"]
+
+
+class Contract(BaseModel):
+    """What two services agree on: closed to unknown keys, so that a typing error is seen where it happens."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), ser_json_inf_nan="null")
+
+
+class ForecastOverrides(Contract):
+    """What a person may ask for. All of it is optional: what is left out is as configured."""
+
+    symbol: Symbol | None = Field(None, description="2 to 20 capital letters and digits, as in BTCUSDT")
+    interval: Interval | None = None
+    horizon: int | None = Field(None, ge=1, le=448, description="a whole number of candles from 1 to 448")
+    history: int | None = Field(None, ge=64, le=2000, description="a whole number of candles from 64 to 2000")
+    num_samples: int | None = Field(None, ge=1, le=10_000, description="a whole number of paths from 1 to 10000")
+    temperature: float | None = Field(None, gt=0, le=5, description="a number above 0, to 5")
+    top_p: float | None = Field(None, gt=0, le=1, description="a number above 0, to 1")
+    top_k: int | None = Field(None, ge=0, le=1 << 20, description="a whole number from 0 (no limit) to 1048576")
+    seed: int | None = Field(None, ge=0, le=SEED_LIMIT, description=f"a whole number from 0 to {SEED_LIMIT}")
+    model: ModelName | None = None
+
+
+class ForecastRequest(Contract):
+    """A forecast fully spelled out, on one snapshot: the same request and snapshot give the same paths on one device.
+
+    `model_is_default` tells whether the configuration chose the model: only then may the bundled one stand in for it.
+    """
+
+    symbol: Symbol
+    interval: Interval
+    horizon: int = Field(ge=1)
+    history: int = Field(ge=64)
+    num_samples: int = Field(ge=1)
+    temperature: float = Field(gt=0)
+    top_p: float = Field(gt=0, le=1)
+    top_k: int = Field(ge=0)
+    seed: int = Field(ge=0, le=SEED_LIMIT)
+    model: ModelName
+    model_is_default: bool
+    volatility_window: int = Field(ge=2)
+    snapshot_id: str
+    scheduled: bool
+
+
+class Probability(Contract):
+    """A share of paths, with the 95 % Wilson interval of its Monte-Carlo error."""
+
+    value: float
+    lower: float
+    upper: float
+    paths: int = Field(description="paths in which it happened")
+    of: int = Field(description="paths counted")
+
+
+class Band(Contract):
+    """Per step, the range that should hold the outcome with probability `level` percent.
+
+    kind `range`: the paths are too few for that quantile, and the band is their minimum and maximum.
+    """
+
+    level: Literal[50, 80, 95]
+    kind: Literal["quantile", "range"]
+    lower: list[float]
+    upper: list[float]
+
+
+class StepStatistics(Contract):
+    """One column's paths, summarised at each step of the horizon; every list is (horizon,)."""
+
+    mean: list[float]
+    median: list[float]
+    minimum: list[float]
+    maximum: list[float]
+    bands: list[Band]
+
+
+class ModelIdentity(Contract):
+    """Exactly which weights were used."""
+
+    name: str
+    source: ModelSource
+    revision: str | None = Field(description="the hub's revision; none for local and bundled files")
+    sha256: str
+    tokenizer_name: str
+    tokenizer_sha256: str
+    published: bool = Field(description="whether both files are, byte for byte, the published ones")
+
+
+class Provenance(Contract):
+    """Everything needed to say where a forecast came from, and to make it again."""
+
+    snapshot_id: str
+    snapshot_sha256: str
+    venue: str
+    origin: Origin
+    model: ModelIdentity
+    model_stands_in_for: str | None = Field(description="the configured model that could not be had, if any")
+    device: str
+    dtype: str
+    threads: int
+    seed: int
+    overflow: Literal["trim", "slide"]
+    history_used: int
+    code_version: str
+    timings_s: dict[str, float] = Field(description="seconds by phase, and 'total'")
+
+
+class PathsInfo(Contract):
+    """How the binary beside the record is laid out: little-endian float32, C order, zlib-compressed."""
+
+    shape: tuple[int, int, int] = Field(description="paths, horizon, columns")
+    columns: list[str]
+
+
+class Forecast(Contract):
+    """One finished forecast, without its paths."""
+
+    id: str
+    created_at: datetime
+    request: ForecastRequest
+    provenance: Provenance
+    last_open_time_ms: int = Field(description="open time of the last known candle, UTC ms")
+    last_close: float
+    open_times_ms: list[int] = Field(description="open times of the forecast candles, UTC ms; (horizon,)")
+    close: StepStatistics
+    volume: StepStatistics
+    upside: Probability
+    volatility_amplification: Probability
+    defective_paths: dict[str, int] = Field(description="paths that break reality, by kind; they are kept as drawn")
+    paths: PathsInfo
+
+
+class Progress(Contract):
+    """How far a running forecast is: `done` of `total` steps of `phase`."""
+
+    phase: str
+    done: int
+    total: int
+
+
+class JobStatus(Contract):
+    """A forecast on its way through the queue."""
+
+    id: str
+    state: JobState
+    position: int | None = Field(None, description="jobs before it in the queue, while queued")
+    progress: Progress | None = None
+    error: str | None = None
+    enqueued_at: datetime | None = None
+    tries: int = 0
+
+
+def build_request(
+    settings: Settings, overrides: ForecastOverrides, snapshot_id: str, *, scheduled: bool, seed: int
+) -> ForecastRequest:
+    """The configured forecast with a person's wishes laid over it; `seed` holds where they named none."""
+    wish = overrides.model_dump(exclude_none=True)
+    configured = {
+        "symbol": settings.data.symbol,
+        "interval": settings.data.interval,
+        "horizon": settings.data.forecast_horizon,
+        "history": settings.data.history_window,
+        "num_samples": settings.sampling.num_samples,
+        "temperature": settings.sampling.temperature,
+        "top_p": settings.sampling.top_p,
+        "top_k": settings.sampling.top_k,
+        "seed": seed,
+        "model": settings.model.model_name,
+    }
+    return ForecastRequest.model_validate(
+        {
+            **configured,
+            **wish,
+            "model_is_default": overrides.model is None,
+            "volatility_window": settings.data.volatility_window,
+            "snapshot_id": snapshot_id,
+            "scheduled": scheduled,
+        }
+    )
+
+
+def scheduled_forecast_id(symbol: str, interval: Interval, last_open_time_ms: int) -> str:
+    """The id of the one scheduled forecast that follows a candle: the same whoever asks for it."""
+    candle = datetime.fromtimestamp(last_open_time_ms / 1000, UTC)
+    return f"{symbol}-{interval}-{candle:%Y%m%dT%H%M%SZ}"
+
+
+def adhoc_forecast_id() -> str:
+    """A new id for a forecast that a person asked for."""
+    return f"adhoc-{uuid4().hex[:16]}"
+
+
+ForecastId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,80}$")]

@@ -1,0 +1,59 @@
+"""The one way to Redis: a client that retries short outages, and Redis' errors in our own words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+from redis import Redis
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+
+from shared.errors import SettingsError, StoreUnavailableError
+from shared.settings import RedisSettings
+
+CONNECT_TIMEOUT_S = 3
+RETRIES = 3
+
+
+def connect(settings: RedisSettings) -> Redis:
+    """A client for `redis.url`, not yet connected; each command is tried again over about a second of outage.
+
+    There is no limit on a command's answer, since RQ's workers wait in Redis for their next job.
+    """
+    url = settings.url.get_secret_value()
+    try:
+        return Redis.from_url(
+            url,
+            socket_connect_timeout=CONNECT_TIMEOUT_S,
+            health_check_interval=30,
+            retry=Retry(ExponentialBackoff(cap=1, base=0.1), RETRIES),
+            retry_on_error=[RedisConnectionError, RedisTimeoutError],
+        )
+    except ValueError as error:
+        raise SettingsError(
+            f"redis.url (KRONOS_REDIS__URL) is {without_password(url)!r}, which is not usable: {error}."
+        ) from None
+
+
+def without_password(url: str) -> str:
+    """A Redis address fit for a log or a message."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    return parts._replace(netloc=f"{parts.username or ''}:***@{parts.hostname}:{parts.port or 6379}").geturl()
+
+
+@contextmanager
+def redis_errors_translated() -> Iterator[None]:
+    """Turns whatever redis-py raises into StoreUnavailableError; it also serves as a decorator."""
+    try:
+        yield
+    except RedisError as error:
+        raise StoreUnavailableError(
+            f"Redis cannot be used at the moment ({error}): check that it runs and that redis.url (KRONOS_REDIS__URL) is right."
+        ) from error

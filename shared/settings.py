@@ -1,0 +1,276 @@
+"""Settings: config/config.yaml, then a file of the user's, then the environment, as frozen models.
+
+Read once at an entry point by `load_settings` and handed on from there; nothing else reads the environment. A knob that
+is unknown, of the wrong type or out of range raises SettingsError with one line that names it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from shared.errors import SettingsError
+from shared.klines import Interval
+
+DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "config" / "config.yaml"
+ENV_PREFIX = "KRONOS_"
+ENV_DELIMITER = "__"
+
+ModelName = Literal["Kronos-mini", "Kronos-small", "Kronos-base", "Kronos-nano"]
+MODEL_NAMES: tuple[str, ...] = get_args(ModelName)
+Symbol = Annotated[
+    str, Field(pattern=r"^[A-Z0-9]{2,20}$", description="2 to 20 capital letters and digits, as in BTCUSDT")
+]
+
+
+def _split(value: object) -> object:
+    """In the environment a list is written with commas: binance,okx."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+CommaSeparated = BeforeValidator(_split)
+
+
+class Section(BaseModel):
+    """A part of the settings: closed to unknown keys, and never changed after the start."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class ModelSettings(Section):
+    model_name: ModelName
+    local_dir: Path
+    max_context: int = Field(ge=128, le=2048)
+    device: str = Field(pattern=r"^(cpu|cuda(:\d+)?|mps|auto)$", description="cpu, cuda, cuda:N, mps or auto")
+    overflow: Literal["trim", "slide"]
+    allow_hub: bool
+    hub_timeout: float = Field(ge=0.5, le=60)
+    allow_bundled: bool
+
+
+class SamplingSettings(Section):
+    temperature: float = Field(gt=0, le=5)
+    top_p: float = Field(gt=0, le=1)
+    top_k: int = Field(ge=0, le=1 << 20)
+    num_samples: int = Field(ge=1, le=1000)
+
+
+class DataSettings(Section):
+    symbol: Symbol
+    interval: Interval
+    history_window: int = Field(ge=64, le=2000)
+    forecast_horizon: int = Field(ge=1, le=448)
+    volatility_window: int = Field(ge=2, le=448)
+    venues: Annotated[tuple[Literal["binance", "okx", "bybit", "recorded"], ...], CommaSeparated] = Field(min_length=1)
+    recorded_file: str
+    allow_simulated: bool
+
+    @model_validator(mode="after")
+    def _recorded_stands_alone(self) -> DataSettings:
+        if "recorded" in self.venues and (len(self.venues) > 1 or not self.recorded_file):
+            raise ValueError(
+                "data.venues: the venue recorded stands alone and needs data.recorded_file to name a CSV file"
+            )
+        return self
+
+
+class VenueSettings(Section):
+    binance_urls: Annotated[tuple[str, ...], CommaSeparated] = Field(min_length=1)
+    okx_url: str
+    bybit_url: str
+    search_seconds: float = Field(ge=1, le=60)
+    settle_seconds: float = Field(ge=0, le=60)
+
+
+class LimitSettings(Section):
+    max_history: int = Field(ge=64, le=2000)
+    max_num_samples: int = Field(ge=1, le=10_000)
+    max_queued: int = Field(ge=1, le=100_000)
+    max_body_bytes: int = Field(ge=1024, le=1 << 20)
+
+
+class RedisSettings(Section):
+    url: SecretStr  # it may carry a password
+
+
+class QueueSettings(Section):
+    name: str = Field(pattern=r"^[a-z0-9_-]{1,40}$", description="1 to 40 of a-z, 0-9, _ and -")
+    job_timeout: int = Field(ge=10, le=86_400)
+    retries: int = Field(ge=0, le=10)
+    failure_ttl: int = Field(ge=60, le=2_592_000)
+
+
+class WorkerSettings(Section):
+    threads: int = Field(ge=0, le=256)
+
+
+class RetentionSettings(Section):
+    snapshots_per_series: int = Field(ge=2, le=1_000_000)
+    forecasts_per_series: int = Field(ge=1, le=1_000_000)
+
+
+class WebSettings(Section):
+    host: str = Field(min_length=1)
+    port: int = Field(ge=0, le=65_535)
+    threads: int = Field(ge=1, le=256)
+    write_token: SecretStr
+    trust_network: bool
+
+
+class LogSettings(Section):
+    level: Literal["debug", "info", "warning", "error"]
+    format: Literal["console", "json", "auto"]
+
+
+class Settings(BaseSettings):
+    """All sections. The defaults live in config/config.yaml and nowhere else."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter=ENV_DELIMITER,
+        enable_decoding=False,  # lists are comma-separated, not JSON
+        extra="forbid",
+        frozen=True,
+        protected_namespaces=(),
+    )
+
+    model: ModelSettings
+    sampling: SamplingSettings
+    data: DataSettings
+    venues: VenueSettings
+    limits: LimitSettings
+    redis: RedisSettings
+    queue: QueueSettings
+    worker: WorkerSettings
+    retention: RetentionSettings
+    web: WebSettings
+    logs: LogSettings
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings  # the files arrive as init values, so the environment wins
+
+    @model_validator(mode="after")
+    def _longest_history_fits_a_snapshot(self) -> Settings:
+        longest = max(self.data.history_window, self.data.volatility_window + 1)
+        if longest > self.limits.max_history:
+            raise ValueError(
+                f"data.history_window is {self.data.history_window} and data.volatility_window "
+                f"{self.data.volatility_window}, but limits.max_history keeps only {self.limits.max_history} candles: "
+                f"raise limits.max_history to at least {longest}"
+            )
+        return self
+
+
+def load_settings(config_file: Path | None = None) -> Settings:
+    """Read the defaults, then `config_file` (else the file that KRONOS_CONFIG names), then the environment.
+
+    Raises SettingsError with one line that names knob, value and what is allowed.
+    """
+    chosen = config_file or (Path(named) if (named := os.environ.get("KRONOS_CONFIG")) else None)
+    values = _read_yaml(DEFAULT_CONFIG)
+    for section, knobs in (_read_yaml(chosen) if chosen else {}).items():
+        known = values.get(section)
+        values[section] = {**known, **knobs} if isinstance(known, dict) and isinstance(knobs, dict) else knobs
+    _refuse_unknown_environment(os.environ)
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise SettingsError(_first_problem(error)) from None
+
+
+def knobs() -> Iterator[tuple[str, str, FieldInfo]]:
+    """Every knob as (section, name, field), in the order of the models: what documentation is checked against."""
+    for section, field in Settings.model_fields.items():
+        assert isinstance(field.annotation, type)  # noqa: S101 - every section is a class, which mypy cannot see
+        for name, knob in field.annotation.model_fields.items():
+            yield section, name, knob
+
+
+def environment_name(section: str, knob: str) -> str:
+    return f"{ENV_PREFIX}{section}{ENV_DELIMITER}{knob}".upper()
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"The configuration file {path} cannot be read: {error}.") from None
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" in line {where.line + 1}" if where else ""
+        raise SettingsError(
+            f"The configuration file {path} is not valid YAML{line}; correct it and start again."
+        ) from None
+    if not isinstance(content, dict | None):
+        raise SettingsError(f"The configuration file {path} must hold sections such as 'model:', not {content!r}.")
+    return content or {}
+
+
+def _refuse_unknown_environment(environment: Mapping[str, str]) -> None:
+    """A misspelled section would otherwise be ignored in silence (pydantic-settings looks only for names it knows)."""
+    known = {environment_name(section, name) for section, name, _ in knobs()}
+    for name in environment:
+        if name.startswith(ENV_PREFIX) and ENV_DELIMITER in name and name not in known:
+            raise SettingsError(f"The environment sets {name}, which is no knob: config/config.yaml lists all of them.")
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    path = [str(part) for part in problem["loc"]]
+    knob = ".".join(path) or "the configuration"
+    more = f" ({error.error_count() - 1} more knobs are wrong as well.)" if error.error_count() > 1 else ""
+    if problem["type"] == "extra_forbidden":
+        return f"{knob} is no knob: config/config.yaml lists all of them.{more}"
+    if problem["type"] == "value_error":
+        return f"{problem['ctx']['error']}.{more}"
+    field = next((f for section, name, f in knobs() if path[:2] == [section, name]), None)
+    variable = f" ({environment_name(path[0], path[1])})" if len(path) > 1 else ""
+    secret = field is not None and field.annotation is SecretStr
+    value = "set to a value that is not shown" if secret else repr(problem["input"])
+    allowed = describe_allowed(field) if field else "a section of knobs"
+    return f"{knob}{variable} is {value}, but allowed is {allowed}.{more}"
+
+
+def describe_allowed(field: FieldInfo) -> str:
+    """What a field takes, in words: 'a whole number from 1 to 448', 'one of trim, slide'."""
+    if field.description:
+        return field.description
+    if choices := _choices(field.annotation):
+        several = get_origin(field.annotation) is tuple
+        return f"{'one or more' if several else 'one'} of {', '.join(choices)}"
+    kind = {int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}.get(_plain(field), "text")
+    bounds = {type(bound).__name__: bound for bound in field.metadata}
+    low = f"from {bounds['Ge'].ge}" if "Ge" in bounds else f"above {bounds['Gt'].gt}," if "Gt" in bounds else ""
+    high = f"to {bounds['Le'].le}" if "Le" in bounds else ""
+    return " ".join(part for part in (kind, low, high) if part)
+
+
+def _plain(field: FieldInfo) -> Any:
+    """The type of a field with an optional None taken off."""
+    if get_origin(field.annotation) in (Union, UnionType):
+        return next(kind for kind in get_args(field.annotation) if kind is not type(None))
+    return field.annotation
+
+
+def _choices(annotation: Any) -> list[str]:
+    if annotation is Interval:
+        return [interval.value for interval in Interval]
+    if get_origin(annotation) is Literal:
+        return [str(choice) for choice in get_args(annotation)]
+    return [choice for part in get_args(annotation) for choice in _choices(part)]

@@ -9,6 +9,7 @@
     ├── CheckpointError          a model's files cannot be loaded: missing, wrong hash, wrong tensor
     │   └── UnknownModelError    no model of that name is known
     ├── NotFoundError            no snapshot, forecast or job has that id
+    ├── QueueFullError           too many forecasts wait already; later is fine (HTTP 429)
     └── StoreUnavailableError    Redis does not answer
 
 The message of each is one sentence for the person who reads it: what was wrong, with which value, what is allowed and
@@ -63,6 +64,10 @@ class UnknownModelError(CheckpointError):
 
 class NotFoundError(KronosLiveError):
     permanent = True
+
+
+class QueueFullError(KronosLiveError):
+    pass
 
 
 class StoreUnavailableError(KronosLiveError):

@@ -55,7 +55,9 @@ def settings() -> Settings:
     return load_settings()
 
 
-def forecast_request(snapshot_id: str = "0" * 16, *, scheduled: bool = True, seed: int = 7, **wishes: object) -> ForecastRequest:
+def forecast_request(
+    snapshot_id: str = "0" * 16, *, scheduled: bool = True, seed: int = 7, **wishes: object
+) -> ForecastRequest:
     overrides = ForecastOverrides.model_validate(wishes)
     return build_request(settings(), overrides, snapshot_id, scheduled=scheduled, seed=seed)
 

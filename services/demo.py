@@ -1,0 +1,114 @@
+"""The whole house on one machine without Docker: what `make demo` runs.
+
+honcho keeps the Procfile's processes together: when one ends, or on Ctrl+C, all end. Redis listens on a socket in the
+demo's folder and on no port, so nothing else on the machine can meet it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from honcho.environ import parse_procfile
+from honcho.manager import Manager
+from honcho.printer import Printer
+
+from services.local_redis import redis_server_binary
+from shared.errors import KronosLiveError, SettingsError
+from shared.forecast_store import ForecastStore
+from shared.redis_connection import connect
+from shared.settings import Settings, load_settings
+
+PROJECT = Path(__file__).resolve().parent.parent
+LONGEST_SOCKET_PATH = 100  # the kernel takes 107 bytes
+
+
+class PatientManager(Manager):
+    """honcho breaks on a Ctrl+C that comes before every process has told its pid; this one waits for that first."""
+
+    _asked_to_end = False
+
+    def terminate(self) -> None:
+        self._asked_to_end = True
+        if self._all_started():
+            super().terminate()
+
+    def _any_stopped(self) -> bool:
+        return self._asked_to_end or bool(super()._any_stopped())
+
+
+def run_demo(folder: Path, port: int) -> int:
+    """Start Redis, ingest, one worker and the page on 127.0.0.1:`port`, with data in `folder`; returns the exit code."""
+    _refuse_taken_port(port)
+    folder.mkdir(parents=True, exist_ok=True)
+    redis_socket = _socket_in(folder)
+    os.environ.update(
+        KRONOS_REDIS__URL=f"unix://{redis_socket}",
+        KRONOS_WEB__HOST="127.0.0.1",
+        KRONOS_WEB__PORT=str(port),
+    )
+    settings = load_settings()
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        "PYTHONUNBUFFERED": "1",
+        "REDIS_SERVER": str(redis_server_binary()),
+        "REDIS_SOCKET": str(redis_socket),
+        "REDIS_FOLDER": str(folder),
+    }
+    manager = PatientManager(Printer(sys.stdout))
+    for name, command in parse_procfile((PROJECT / "Procfile").read_text()).processes.items():
+        manager.add_process(name, command, env=environment, cwd=str(PROJECT))
+    threading.Thread(target=_announce_first_forecast, args=(settings, port, redis_socket), daemon=True).start()
+    manager.loop()
+    return int(manager.returncode or 0)
+
+
+def _refuse_taken_port(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that we left a moment ago is free
+        try:
+            probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError) as error:
+            raise SettingsError(
+                f"Port {port} on 127.0.0.1 cannot be used for the page ({error}): "
+                f"choose another with DEMO_PORT, as in `make demo DEMO_PORT=8010`."
+            ) from None
+
+
+def _socket_in(folder: Path) -> Path:
+    """The socket's place: in the demo's folder, else in a short temporary one, since socket paths are limited."""
+    path = folder.resolve() / "redis.sock"
+    if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
+        return path
+    return Path(tempfile.mkdtemp(prefix="kronos-")) / "redis.sock"
+
+
+def _announce_first_forecast(settings: Settings, port: int, redis_socket: Path) -> None:
+    """Print the address once there is something to see."""
+    forecasts = ForecastStore(connect(settings.redis), settings.retention.forecasts_per_series)
+    while True:
+        try:
+            forecast = forecasts.latest_scheduled(settings.data.symbol, settings.data.interval)
+        except KronosLiveError:
+            forecast = None  # Redis is still starting
+        if forecast and _answers(port):
+            print(
+                f"\n  Kronos Live: http://127.0.0.1:{port}   (first forecast: {forecast.id})\n"
+                f"  From another shell: KRONOS_REDIS__URL=unix://{redis_socket} {Path(sys.executable).parent}/kronos-live forecast --wait\n"
+                f"  Ctrl+C stops everything.\n",
+                flush=True,
+            )
+            return
+        time.sleep(0.2)
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,1 +1,1 @@
-"""Kronos in PyTorch: a tokenizer and a decoder-only model in the published layout. Imports torch and nothing of ours."""
+"""Kronos in PyTorch: tokenizer and decoder-only model in the published layout. Imports torch, nothing of ours."""

@@ -1,8 +1,8 @@
 """Attention of the trunk and the tokenizer, and the attention of the dependency layer.
 
-One `SelfAttention` serves three uses, which give the same numbers:
-full window (no cache: training, and the oracle in the tests), prefill (an empty cache takes the shared prefix, batch 1),
-and extend (a cache with a prefix takes N rows of new tokens). Knows nothing of what the tokens mean.
+One `SelfAttention` serves three uses, which give the same numbers: full window (no cache: training, and the oracle in
+the tests), prefill (an empty cache takes the shared prefix, batch 1) and extend (a cache with a prefix takes N rows of
+new tokens). Knows nothing of what the tokens mean.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class _PublishedConfig:
 
 @dataclass(frozen=True)
 class TokenizerConfig(_PublishedConfig):
-    """The tokenizer has n_enc_layers - 1 encoder blocks and n_dec_layers - 1 decoder blocks, as the published ones do."""
+    """As in the published ones, there are n_enc_layers - 1 encoder blocks and n_dec_layers - 1 decoder blocks."""
 
     d_in: int
     d_model: int

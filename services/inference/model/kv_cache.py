@@ -18,8 +18,9 @@ class LayerCache:
 
     def __init__(self, rows: int, suffix_capacity: int) -> None:
         self.rows = rows
-        self.suffix_capacity = suffix_capacity
         self.suffix_length = 0
+        self._most_rows = rows
+        self._suffix_capacity = suffix_capacity
         self._prefix: tuple[Tensor, Tensor] | None = None
         self._suffix: tuple[Tensor, Tensor] | None = None
 
@@ -39,11 +40,11 @@ class LayerCache:
             self._prefix = (keys[0], values[0])
             return
         if self._suffix is None:
-            shape = (self.rows, keys.shape[1], self.suffix_capacity, keys.shape[3])
+            shape = (self._most_rows, keys.shape[1], self._suffix_capacity, keys.shape[3])
             self._suffix = (keys.new_empty(shape), values.new_empty(shape))
         end = self.suffix_length + keys.shape[2]
-        self._suffix[0][:, :, self.suffix_length : end] = keys
-        self._suffix[1][:, :, self.suffix_length : end] = values
+        self._suffix[0][: self.rows, :, self.suffix_length : end] = keys
+        self._suffix[1][: self.rows, :, self.suffix_length : end] = values
         self.suffix_length = end
 
     def prefix(self) -> tuple[Tensor, Tensor]:
@@ -57,7 +58,13 @@ class LayerCache:
             heads, _, head_dim = self.prefix()[0].shape
             nothing = self.prefix()[0].new_empty((self.rows, heads, 0, head_dim))
             return nothing, nothing
-        return self._suffix[0][:, :, : self.suffix_length], self._suffix[1][:, :, : self.suffix_length]
+        keys, values = self._suffix
+        return keys[: self.rows, :, : self.suffix_length], values[: self.rows, :, : self.suffix_length]
+
+    def start_rows(self, rows: int) -> None:
+        """Keep the prefix and begin anew behind it, with at most as many rows as there is memory for."""
+        self.rows = rows
+        self.suffix_length = 0
 
     def clear(self) -> None:
         """Forget prefix and suffix; the suffix keeps its memory."""
@@ -71,6 +78,10 @@ class KvCache:
     def __init__(self, layers: int, rows: int, suffix_capacity: int) -> None:
         self.layers = [LayerCache(rows, suffix_capacity) for _ in range(layers)]
         self.dependency = LayerCache(rows, suffix_capacity)
+
+    def start_rows(self, rows: int) -> None:
+        for layer in (*self.layers, self.dependency):
+            layer.start_rows(rows)
 
     def clear(self) -> None:
         for layer in (*self.layers, self.dependency):

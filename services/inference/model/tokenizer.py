@@ -6,6 +6,8 @@ normalised candles [..., 6]; knows nothing of prices, of the model that predicts
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -17,6 +19,9 @@ from .layers import TransformerBlock
 
 class BinarySphericalQuantizer(nn.Module):
     """Signs of a unit vector as bits (arXiv 2406.07548). `basis` and `group_basis` belong to the published layout."""
+
+    basis: Tensor
+    group_basis: Tensor
 
     def __init__(self, codebook_bits: int, group_size: int) -> None:
         super().__init__()
@@ -31,7 +36,7 @@ class BinarySphericalQuantizer(nn.Module):
 
     def values(self, bits: Tensor) -> Tensor:
         """bits [..., codebook_bits] of 0 and 1 -> ±1/sqrt(codebook_bits), float32."""
-        return (bits.float() * 2.0 - 1.0) * float(self.codebook_bits) ** -0.5
+        return (bits.float() * 2.0 - 1.0) / math.sqrt(self.codebook_bits)
 
 
 class _QuantizerHolder(nn.Module):
@@ -58,7 +63,8 @@ class KronosTokenizer(nn.Module):
 
     @property
     def quantizer(self) -> BinarySphericalQuantizer:
-        return self.tokenizer.bsq
+        quantizer: BinarySphericalQuantizer = self.tokenizer.bsq
+        return quantizer
 
     def encode(self, candles: Tensor) -> tuple[Tensor, Tensor]:
         """candles [batch, t, d_in], normalised -> coarse and fine token ids, int64 [batch, t] each.
@@ -66,8 +72,7 @@ class KronosTokenizer(nn.Module):
         The sign of each dimension is one bit (above 0 is 1); bit i of a token weighs 2^i.
         """
         bits = (self._latent(candles) > 0).long()
-        s1_bits, s2_bits = bits.split((self.config.s1_bits, self.config.s2_bits), dim=-1)
-        return _ids(s1_bits), _ids(s2_bits)
+        return _ids(bits[..., : self.config.s1_bits]), _ids(bits[..., self.config.s1_bits :])
 
     def decode(self, s1: Tensor, s2: Tensor, cache: KvCache | None = None) -> Tensor:
         """s1, s2 [batch, t] -> normalised candles [batch, t, d_in].

@@ -1,0 +1,20 @@
+"""`python -m tests.parity DIR [DIR...]`: how far our numbers are from the reference's, one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from tests.parity.cases import Case, differences
+
+
+def main(folders: list[str]) -> None:
+    if not folders:
+        sys.exit("usage: python -m tests.parity DIR [DIR...]   (each laid out like tests/parity/golden/*)")
+    for folder in folders:
+        print(json.dumps(differences(Case.read(Path(folder)))), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -89,7 +89,21 @@ class ForecastQueue:
     @redis_errors_translated()
     def workers(self) -> int:
         """Workers whose registration in Redis is alive."""
-        return Worker.count(connection=self._redis, queue=self._queue)
+        return len(self.worker_names())
+
+    @redis_errors_translated()
+    def worker_names(self) -> list[str]:
+        """The names of those workers. RQ keeps a killed worker in its list, but lets its registration expire."""
+        keys = [str(key) for key in Worker.all_keys(connection=self._redis, queue=self._queue)]
+        with self._redis.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.exists(key)
+            alive = pipe.execute()
+        return [
+            key.removeprefix(Worker.redis_worker_namespace_prefix)
+            for key, is_alive in zip(keys, alive, strict=True)
+            if is_alive
+        ]
 
 
 def count_try() -> int:

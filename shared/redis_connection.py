@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
@@ -14,7 +15,10 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from shared.errors import SettingsError, StoreUnavailableError
+from shared.logs import get_logger
 from shared.settings import RedisSettings
+
+log = get_logger(__name__)
 
 CONNECT_TIMEOUT_S = 3
 RETRIES = 3
@@ -38,6 +42,20 @@ def connect(settings: RedisSettings) -> Redis:
         raise SettingsError(
             f"redis.url (KRONOS_REDIS__URL) is {without_password(url)!r}, which is not usable: {error}."
         ) from None
+
+
+def wait_until_ready(redis: Redis, *, first_pause_s: float = 0.2, longest_pause_s: float = 5) -> None:
+    """Return once Redis answers; a service that is started before its Redis waits here and says so."""
+    pause = first_pause_s
+    while True:
+        try:
+            with redis_errors_translated():
+                redis.ping()
+            return
+        except StoreUnavailableError as error:
+            log.warning("waiting for redis", reason=str(error), again_in_s=round(pause, 1))
+            time.sleep(pause)
+            pause = min(2 * pause, longest_pause_s)
 
 
 def without_password(url: str) -> str:

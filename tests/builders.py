@@ -29,7 +29,7 @@ def kline_values(count: int, seed: int = 1) -> NDArray[np.float64]:
     """A random walk of consistent candles, (count, 6)."""
     rng = np.random.default_rng(seed)
     close = 50_000 * np.exp(np.cumsum(rng.normal(0, 0.004, count)))
-    opened = np.concatenate([[50_000.0], close[:-1]])
+    opened = np.concatenate([[50_000.0], close])[:count]
     high = np.maximum(opened, close) * (1 + rng.uniform(0, 0.002, count))
     low = np.minimum(opened, close) * (1 - rng.uniform(0, 0.002, count))
     volume = rng.lognormal(6, 0.5, count)

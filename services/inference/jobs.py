@@ -1,0 +1,85 @@
+"""The only functions that RQ calls: one job, one forecast.
+
+RQ calls them by name with plain JSON, so what they work with is laid out beforehand by the worker (`equip`). Knows the
+story of a job and how its failure is told; not how a forecast is made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rq.timeouts import JobTimeoutException
+
+from services.inference.forecaster import Forecaster
+from shared.errors import KronosLiveError
+from shared.forecast_queue import count_try, record_failure, report_progress
+from shared.forecast_store import ForecastStore
+from shared.forecasts import ForecastRequest
+from shared.kline_store import KlineStore
+from shared.logs import get_logger
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """What every job of this process works with: loaded once, used by all."""
+
+    forecaster: Forecaster
+    klines: KlineStore
+    forecasts: ForecastStore
+    job_timeout_s: int
+
+
+_workbench: Workbench | None = None
+
+
+def equip(workbench: Workbench) -> None:
+    """Lay out what the jobs of this process work with; the worker does it once, before it takes a job."""
+    global _workbench  # noqa: PLW0603 - RQ calls jobs by name and can hand them nothing but JSON
+    _workbench = workbench
+
+
+def run_forecast(forecast_id: str, request: dict[str, Any]) -> str:
+    """Make the forecast that `request` asks for, store it, and return its id. What fails raises, with its reason kept."""
+    if _workbench is None:
+        raise RuntimeError("this process was never equipped: start it with `kronos-live worker`")
+    tries = count_try()
+    if _workbench.forecasts.exists(forecast_id):
+        return forecast_id  # an earlier try died after it had stored its work
+    try:
+        _forecast_and_store(_workbench, forecast_id, request)
+    except KronosLiveError as error:
+        _fail(forecast_id, tries, str(error), permanent=error.permanent)
+        raise
+    except JobTimeoutException:
+        reason = f"The forecast took longer than {_workbench.job_timeout_s} s (queue.job_timeout); ask for fewer paths."
+        _fail(forecast_id, tries, reason, permanent=True)
+        raise
+    except Exception as error:
+        reason = f"The forecast failed unexpectedly ({type(error).__name__}); the worker's log has the details."
+        _fail(forecast_id, tries, reason, permanent=False)
+        raise
+    return forecast_id
+
+
+def _forecast_and_store(workbench: Workbench, forecast_id: str, request: dict[str, Any]) -> None:
+    asked = ForecastRequest.model_validate(request)
+    window = workbench.klines.load(asked.snapshot_id)
+    forecast, paths = workbench.forecaster.forecast(forecast_id, asked, window, report_progress)
+    workbench.forecasts.save(forecast, paths)
+    log.info(
+        "forecast stored",
+        forecast=forecast_id,
+        venue=window.venue,
+        origin=window.origin,
+        model=forecast.provenance.model.name,
+        source=forecast.provenance.model.source,
+        seconds=round(forecast.provenance.timings_s["total"], 3),
+    )
+
+
+def _fail(forecast_id: str, tries: int, reason: str, *, permanent: bool) -> None:
+    log.warning("forecast failed", forecast=forecast_id, tries=tries, reason=reason, will_retry=not permanent)
+    record_failure(reason, permanent=permanent)

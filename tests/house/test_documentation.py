@@ -1,0 +1,53 @@
+"""The house describes itself truly: each knob is documented where people look, and reaches the containers."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+
+from shared.settings import DEFAULT_CONFIG, environment_name, knobs
+from tests.conftest import PROJECT
+
+KNOBS = [(section, name) for section, name, _ in knobs()]
+SET_BY_COMPOSE_OR_IMAGE = {
+    "KRONOS_REDIS__URL",
+    "KRONOS_WEB__HOST",
+    "KRONOS_WEB__PORT",
+    "KRONOS_WEB__TRUST_NETWORK",
+    "KRONOS_MODEL__LOCAL_DIR",
+    "KRONOS_DATA__RECORDED_FILE",  # a path of the person's machine, which no container sees
+}
+
+
+def test_the_default_configuration_holds_every_knob_and_no_other() -> None:
+    written = yaml.safe_load(DEFAULT_CONFIG.read_text())
+    assert [(section, name) for section, names in written.items() for name in names] == KNOBS
+
+
+@pytest.mark.parametrize(("section", "name"), KNOBS)
+def test_every_knob_is_explained_beside_its_default_with_its_environment_name(section: str, name: str) -> None:
+    [line] = [line for line in DEFAULT_CONFIG.read_text().splitlines() if f"[{environment_name(section, name)}" in line]
+    assert re.match(rf"  {name}: .+#.*\[", line)
+
+
+@pytest.mark.parametrize(("section", "name"), KNOBS)
+def test_every_knob_stands_in_the_readmes_table(section: str, name: str) -> None:
+    assert f"`{section}.{name}`" in (PROJECT / "README.md").read_text()
+
+
+def test_compose_passes_every_knob_into_the_containers() -> None:
+    compose = yaml.safe_load((PROJECT / "docker-compose.yml").read_text())
+    expected = {environment_name(section, name) for section, name in KNOBS} - SET_BY_COMPOSE_OR_IMAGE
+    for service in ("ingest", "inference", "web"):
+        assert expected <= set(compose["services"][service]["environment"])
+
+
+def test_torch_is_pinned_in_one_place() -> None:
+    pins = [
+        path.name
+        for path in [PROJECT / name for name in ("pyproject.toml", "constraints.txt", "Makefile", "docker-compose.yml")]
+        if re.search(r"torch==\d", path.read_text())
+    ]
+    assert pins == ["pyproject.toml"]

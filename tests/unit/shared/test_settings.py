@@ -1,0 +1,97 @@
+"""Settings: defaults as delivered, the environment above the file, and one line for whatever is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from shared.errors import SettingsError
+from shared.settings import load_settings
+
+
+def test_the_defaults_are_those_of_the_original_demo() -> None:
+    settings = load_settings()
+    assert (settings.model.model_name, settings.model.max_context, settings.model.device) == (
+        "Kronos-small",
+        512,
+        "cpu",
+    )
+    assert settings.model.local_dir == Path("../Kronos_model")
+    sampling = settings.sampling
+    assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.num_samples) == (0.6, 0.9, 0, 30)
+    data = settings.data
+    assert (data.symbol, data.interval, data.history_window) == ("BTCUSDT", "1h", 360)
+    assert (data.forecast_horizon, data.volatility_window) == (24, 24)
+
+
+def test_the_environment_wins_over_the_users_file_and_that_over_the_defaults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("data: {symbol: ETHUSDT, interval: 4h}\n")
+    monkeypatch.setenv("KRONOS_CONFIG", str(file))
+    monkeypatch.setenv("KRONOS_DATA__SYMBOL", "SOLUSDT")
+    settings = load_settings()
+    assert (settings.data.symbol, settings.data.interval, settings.data.history_window) == ("SOLUSDT", "4h", 360)
+
+
+def test_a_list_is_written_with_commas_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KRONOS_DATA__VENUES", "okx, bybit")
+    assert load_settings().data.venues == ("okx", "bybit")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        ("KRONOS_DATA__FORECAST_HORIZON", "0", ("data.forecast_horizon", "'0'", "from 1 to 448")),
+        ("KRONOS_DATA__FORECAST_HORIZON", "soon", ("data.forecast_horizon", "'soon'", "from 1 to 448")),
+        ("KRONOS_SAMPLING__TEMPERATURE", "-1", ("sampling.temperature", "'-1'", "above 0, to 5")),
+        ("KRONOS_SAMPLING__TEMPERATURE", "nan", ("sampling.temperature", "nan", "above 0, to 5")),
+        ("KRONOS_MODEL__MODEL_NAME", "GPT", ("model.model_name", "'GPT'", "Kronos-base")),
+        ("KRONOS_MODEL__DEVICE", "gpu", ("model.device", "'gpu'", "cuda:N")),
+        ("KRONOS_DATA__INTERVAL", "7m", ("data.interval", "'7m'", "15m")),
+        ("KRONOS_DATA__VENUES", "kraken", ("data.venues", "'kraken'", "bybit")),
+        ("KRONOS_DATA__VENUES", "recorded", ("recorded", "data.recorded_file")),
+        ("KRONOS_DATA__HISTORY_WINDOW", "1500", ("data.history_window", "1500", "limits.max_history")),
+        ("KRONOS_DATA__SYMBL", "BTCUSDT", ("KRONOS_DATA__SYMBL", "no knob")),
+        ("KRONOS_DATTA__SYMBOL", "BTCUSDT", ("KRONOS_DATTA__SYMBOL", "no knob")),
+        ("KRONOS_DATA", "BTCUSDT", ("data", "a section of knobs")),
+    ],
+)
+def test_a_wrong_knob_is_named_in_one_line_with_its_value_and_what_is_allowed(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, expected: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert "\n" not in str(caught.value)
+    for part in expected:
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("model: {colour: red}", "model.colour is no knob"),
+        ("fruit: {apple: 1}", "fruit is no knob"),
+        ("model: [", "not valid YAML"),
+        ("just words", "must hold sections"),
+    ],
+)
+def test_a_wrong_file_is_told_in_one_line(tmp_path: Path, content: str, expected: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(content)
+    with pytest.raises(SettingsError, match=expected) as caught:
+        load_settings(file)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"absent\.yaml cannot be read"):
+        load_settings(tmp_path / "absent.yaml")
+
+
+def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KRONOS_WEB__WRITE_TOKEN", "open-sesame")
+    assert "open-sesame" not in repr(load_settings())

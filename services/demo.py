@@ -98,9 +98,10 @@ def _announce_first_forecast(settings: Settings, port: int, redis_socket: Path) 
         except KronosLiveError:
             forecast = None  # Redis is still starting
         if forecast and _answers(port):
+            kronos_live = Path(sys.executable).parent / "kronos-live"
             print(
                 f"\n  Kronos Live: http://127.0.0.1:{port}   (first forecast: {forecast.id})\n"
-                f"  From another shell: KRONOS_REDIS__URL=unix://{redis_socket} {Path(sys.executable).parent}/kronos-live forecast --wait\n"
+                f"  From another shell: KRONOS_REDIS__URL=unix://{redis_socket} {kronos_live} forecast --wait\n"
                 f"  Ctrl+C stops everything.\n",
                 flush=True,
             )

@@ -1,0 +1,37 @@
+"""README's table of knobs, made from config/config.yaml: `python -m tests.house.knob_table` writes it there."""
+
+from __future__ import annotations
+
+import re
+
+from shared.settings import DEFAULT_CONFIG
+from tests.conftest import PROJECT
+
+README = PROJECT / "README.md"
+BEGIN, END = "<!-- knobs -->", "<!-- /knobs -->"
+
+
+def knob_table() -> str:
+    """One row for each knob: name, default and what the configuration says of it."""
+    rows, section = ["| knob | default | meaning |", "|---|---|---|"], ""
+    for line in DEFAULT_CONFIG.read_text().splitlines():
+        if heading := re.fullmatch(r"(\w+):", line):
+            section = heading[1]
+        elif knob := re.fullmatch(r"  (\w+): (.*?)\s+# (.*?) ?\[KRONOS_[^\]]*\]", line):
+            name, default, meaning = knob.groups()
+            rows.append(f"| `{section}.{name}` | `{default}` | {meaning.replace('|', '&#124;')} |")
+    return "\n".join(rows)
+
+
+def written_table() -> str:
+    return README.read_text().split(BEGIN)[1].split(END)[0].strip()
+
+
+def main() -> None:
+    text = README.read_text()
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    README.write_text(f"{before}{BEGIN}\n{knob_table()}\n{END}{after}")
+
+
+if __name__ == "__main__":
+    main()

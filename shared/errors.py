@@ -6,6 +6,7 @@
     │   └── UnknownSeriesError   the symbol and interval are not ingested
     ├── KlineError               klines that break their own rules: gaps, disorder, impossible prices
     ├── VenueError               a market venue did not give usable klines
+    │   └── UnknownSymbolError   the venue answers, but does not trade that symbol
     ├── CheckpointError          a model's files cannot be loaded: missing, wrong hash, wrong tensor
     │   └── UnknownModelError    no model of that name is known
     ├── NotFoundError            no snapshot, forecast or job has that id
@@ -52,6 +53,10 @@ class VenueError(KronosLiveError):
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class UnknownSymbolError(VenueError):
+    pass
 
 
 class CheckpointError(KronosLiveError):

@@ -49,6 +49,7 @@ class SeriesStatus(Contract):
     checked_at_ms: int
     next_fetch_at_ms: int
     problem: str | None
+    ever_live: bool = False  # once a venue has given real klines, simulated ones never continue the series
 
 
 class KlineStore:

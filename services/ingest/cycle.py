@@ -1,0 +1,118 @@
+"""One cycle of ingest, from the market to the queue: fetch, clean, save, enqueue.
+
+Tells the story of one candle. When a cycle runs, and what happens after a failed one, is for `turns`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from services.ingest.market import Found, Market
+from services.ingest.schedule import next_fetch_time
+from services.ingest.venue_clock import VenueClock
+from shared.errors import KronosLiveError
+from shared.forecast_queue import ForecastQueue
+from shared.forecast_store import ForecastStore
+from shared.forecasts import SEED_LIMIT, ForecastOverrides, build_request, scheduled_forecast_id
+from shared.kline_store import KlineStore, SeriesStatus
+from shared.klines import KlineWindow, utc
+from shared.logs import get_logger
+from shared.settings import Settings
+
+log = get_logger(__name__)
+
+
+class Cycle:
+    """The configured series on its way from the market to the queue."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        market: Market,
+        clock: VenueClock,
+        klines: KlineStore,
+        forecasts: ForecastStore,
+        queue: ForecastQueue,
+    ) -> None:
+        self._settings = settings
+        self._symbol = settings.data.symbol
+        self._interval = settings.data.interval
+        self._market = market
+        self._clock = clock
+        self._klines = klines
+        self._forecasts = forecasts
+        self._queue = queue
+
+    def run(self, expected_open_ms: int | None) -> None:
+        """Bring the newest closed candle home and ask for its forecast. Raises VenueError or StoreUnavailableError.
+
+        `expected_open_ms`: see Market.find.
+        """
+        known = self._klines.status(self._symbol, self._interval)
+        ever_live = known is not None and known.ever_live
+        found = self._market.find(expected_open_ms, may_simulate=not ever_live)
+        snapshot_id = self._klines.save(found.window)
+        self._save_status(found, snapshot_id, ever_live)
+        self._enqueue(found.window, snapshot_id)
+
+    def report_failure(self, error: KronosLiveError, next_fetch_at_ms: int) -> None:
+        """Make it known that the candle that is due could not be had. Raises StoreUnavailableError."""
+        known = self._klines.status(self._symbol, self._interval)
+        self._klines.save_status(
+            SeriesStatus(
+                symbol=self._symbol,
+                interval=self._interval,
+                state="stale",
+                venue=known.venue if known else None,
+                snapshot_id=known.snapshot_id if known else None,
+                last_open_time_ms=known.last_open_time_ms if known else None,
+                checked_at_ms=self._clock.now_ms(),
+                next_fetch_at_ms=next_fetch_at_ms,
+                problem=error.message,
+                ever_live=known is not None and known.ever_live,
+            )
+        )
+
+    def _save_status(self, found: Found, snapshot_id: str, ever_live: bool) -> None:
+        now_ms = self._clock.now_ms()
+        self._klines.save_status(
+            SeriesStatus(
+                symbol=self._symbol,
+                interval=self._interval,
+                state=found.window.origin,
+                venue=found.window.venue,
+                snapshot_id=snapshot_id,
+                last_open_time_ms=found.window.last_open_time_ms,
+                checked_at_ms=now_ms,
+                next_fetch_at_ms=next_fetch_time(self._interval, now_ms, self._settings.venues.settle_seconds),
+                problem=found.problem,
+                ever_live=ever_live or found.window.origin == "live",
+            )
+        )
+
+    def _enqueue(self, window: KlineWindow, snapshot_id: str) -> None:
+        """Ask for the one forecast that follows this candle, whoever was first to see it."""
+        forecast_id = scheduled_forecast_id(self._symbol, self._interval, window.last_open_time_ms)
+        about = log.bind(forecast=forecast_id, snapshot=snapshot_id, candle=utc(window.last_open_time_ms))
+        if self._forecasts.exists(forecast_id):
+            about.info("forecast_already_made")
+            return
+        # The history is cut where the market has no longer one; the snapshot's problem says why.
+        history = len(window) if len(window) < self._settings.data.history_window else None
+        request = build_request(
+            self._settings,
+            ForecastOverrides.model_validate({"history": history}),
+            snapshot_id,
+            scheduled=True,
+            seed=seed_of(forecast_id),
+        )
+        if self._queue.enqueue(forecast_id, request):
+            about.info("forecast_enqueued")
+        else:
+            about.info("forecast_already_enqueued", reason="another ingest, or this one before a restart, was first")
+
+
+def seed_of(forecast_id: str) -> int:
+    """The seed of a scheduled forecast: 63 bits of its id's sha256, so that making it again gives the same paths."""
+    return int.from_bytes(hashlib.sha256(forecast_id.encode()).digest()[:8], "big") & SEED_LIMIT

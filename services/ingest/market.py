@@ -1,0 +1,157 @@
+"""The market: which venues are asked, in what order, for how long, and what holds when none answers.
+
+A venue that fails is named with its reason and the next one is asked; one window never holds two venues. Simulated
+klines come last, and only where the caller says that they may. Knows neither Redis nor the schedule.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from services.ingest.cleaning import CleanKlines, clean, describe
+from services.ingest.patience import within
+from services.ingest.schedule import due_open_time
+from services.ingest.venue_clock import VenueClock
+from services.ingest.venues.binance import Binance
+from services.ingest.venues.bybit import Bybit
+from services.ingest.venues.okx import Okx
+from services.ingest.venues.recorded import Recorded
+from services.ingest.venues.simulated import Simulated
+from services.ingest.venues.venue import Venue
+from shared.errors import UnknownSymbolError, VenueError
+from shared.klines import KlineWindow, utc
+from shared.logs import get_logger
+from shared.settings import Settings
+
+SHORTEST_HISTORY = 64  # candles; a model is not asked with fewer
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Klines that can be used, and what a person should know about them, if anything."""
+
+    window: KlineWindow
+    problem: str | None
+
+
+class Market:
+    """The configured venues. `now_ms` is our own clock, in UTC ms; `clock` learns the venue's."""
+
+    def __init__(self, settings: Settings, clock: VenueClock, now_ms: Callable[[], int]) -> None:
+        self._symbol = settings.data.symbol
+        self._interval = settings.data.interval
+        self._count = settings.limits.max_history
+        self._wanted = max(settings.data.history_window, settings.data.volatility_window + 1)
+        self._search_seconds = settings.venues.search_seconds
+        self._series = f"{self._symbol} {self._interval}"
+        self._clock = clock
+        self._now_ms = now_ms
+        self._venues = venues_of(settings)
+        # Made-up klines never stand in for a file that somebody names.
+        self._allow_simulated = settings.data.allow_simulated and "recorded" not in settings.data.venues
+        self._simulated = Simulated(now_ms)
+        self._rests_until_ms: dict[str, int] = {}
+
+    def find(self, expected_open_ms: int | None, *, may_simulate: bool) -> Found:
+        """The newest closed candles, from the first venue that has enough of them.
+
+        `expected_open_ms` is the candle that must be there already (UTC ms; None where nothing is expected yet);
+        `may_simulate` is false for a series that was ever live. Raises VenueError that names every venue's reason; its
+        `retry_after_s` is set where all of them want to be left alone.
+        """
+        short: list[CleanKlines] = []
+        failures: list[VenueError] = []
+        give_up = time.monotonic() + self._search_seconds
+        for place, venue in enumerate(self._venues):
+            share = (give_up - time.monotonic()) / (len(self._venues) - place)
+            try:
+                klines = self._ask(venue, share, expected_open_ms)
+            except VenueError as failure:
+                log.warning("venue_failed", series=self._series, venue=venue.source, reason=failure.message)
+                failures.append(failure)
+                continue
+            if len(klines.window) >= self._wanted:
+                return Found(klines.window, None)
+            log.warning("history_too_short", series=self._series, venue=venue.source, candles=len(klines.window))
+            failures.append(VenueError(self._too_short(venue, klines)))
+            short.append(klines)
+        best = max(short, key=lambda klines: len(klines.window), default=None)
+        if best is not None and len(best.window) >= SHORTEST_HISTORY:
+            return Found(best.window, f"The history is shorter than wanted: {_sentences(failures)}")
+        return self._without_a_venue(failures, may_simulate)
+
+    def _ask(self, venue: Venue, seconds: float, expected_open_ms: int | None) -> CleanKlines:
+        """Clean klines of one venue that end with the candle due by its own time. Raises VenueError."""
+        rest_s = (self._rests_until_ms.get(venue.name, 0) - self._now_ms()) / 1000
+        if rest_s > 0:
+            raise VenueError(f"{venue.source} wants to be left alone for another {rest_s:.0f} s.", retry_after_s=rest_s)
+        try:
+            fetched = within(seconds, lambda: venue.fetch(self._symbol, self._interval, self._count))
+        except TimeoutError:
+            raise VenueError(f"{venue.source} did not answer within {seconds:.1f} s.") from None
+        except VenueError as error:
+            if error.retry_after_s is not None:
+                self._rests_until_ms[venue.name] = self._now_ms() + round(error.retry_after_s * 1000)
+            raise
+        klines = clean(fetched, self._symbol, self._interval)
+        due = due_open_time(self._interval, fetched.now_ms)
+        if fetched.origin == "live":
+            self._clock.hear(fetched.now_ms)
+            due = max(due, expected_open_ms or due)
+        log.info(
+            "klines_fetched",
+            series=self._series,
+            venue=venue.source,
+            candles=len(klines.window),
+            candle=utc(klines.window.last_open_time_ms),
+            defects=describe(klines.defects, at_most=10) or None,
+        )
+        if klines.window.last_open_time_ms < due:
+            at_due = [defect for defect in klines.defects if defect.open_time_ms >= due]
+            reason = f"cannot be used ({describe(at_due)})" if at_due else "is not yet there"
+            raise VenueError(f"{venue.source}: the candle of {utc(due)} {reason}.")
+        return klines
+
+    def _too_short(self, venue: Venue, klines: CleanKlines) -> str:
+        reason = f" ({describe(klines.defects)})" if klines.defects else ""
+        return f"{venue.source} has {len(klines.window)} candles without a gap, {self._wanted} are wanted{reason}."
+
+    def _without_a_venue(self, failures: list[VenueError], may_simulate: bool) -> Found:
+        reasons = _sentences(failures)
+        # A mistyped symbol gets an error, not a made-up market.
+        mistyped = any(isinstance(failure, UnknownSymbolError) for failure in failures)
+        if self._allow_simulated and may_simulate and not mistyped:
+            fetched = self._simulated.fetch(self._symbol, self._interval, self._count)
+            log.warning("klines_simulated", series=self._series, candle=utc(int(fetched.open_times_ms[-1])))
+            window = clean(fetched, self._symbol, self._interval).window
+            return Found(window, f"These klines are simulated, since no venue gave any: {reasons}")
+        pauses = [failure.retry_after_s or 0.0 for failure in failures]
+        raise VenueError(f"No venue gave klines of {self._series}: {reasons}", retry_after_s=min(pauses) or None)
+
+
+def venues_of(settings: Settings) -> list[Venue]:
+    """The configured venues, one for each address, in the order in which they are asked."""
+    # Answers that drip in for longer are abandoned by `within`; this ends what it has left behind.
+    client = httpx.Client(timeout=settings.venues.search_seconds, headers={"User-Agent": "kronos-live"})
+    made: list[Venue] = []
+    for name in settings.data.venues:
+        if name == "binance":
+            made += [Binance(url, client) for url in settings.venues.binance_urls]
+        elif name == "okx":
+            made.append(Okx(settings.venues.okx_url, client))
+        elif name == "bybit":
+            made.append(Bybit(settings.venues.bybit_url, client))
+        else:
+            made.append(Recorded(Path(settings.data.recorded_file)))
+    return made
+
+
+def _sentences(failures: list[VenueError]) -> str:
+    return " ".join(failure.message for failure in failures)

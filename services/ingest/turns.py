@@ -1,0 +1,108 @@
+"""Turn after turn: one cycle at once, then one after each close; a failed one is tried again until the next is due.
+
+Waits, backs off and keeps count of nothing else. What a cycle does is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential
+
+from services.ingest.cycle import Cycle
+from services.ingest.schedule import due_open_time, next_fetch_time
+from services.ingest.venue_clock import VenueClock
+from shared.errors import KronosLiveError, StoreUnavailableError, VenueError
+from shared.klines import Interval, utc
+from shared.logs import get_logger
+
+LONGEST_BACKOFF_S = 30
+NAP_S = 30.0  # a machine that was asleep notices within this that the time has passed
+
+log = get_logger(__name__)
+
+
+class Turns:
+    """`wait` waits a number of seconds; `clock` tells the venue's time."""
+
+    def __init__(
+        self,
+        cycle: Cycle,
+        interval: Interval,
+        settle_seconds: float,
+        clock: VenueClock,
+        wait: Callable[[float], None],
+    ) -> None:
+        self._cycle = cycle
+        self._interval = interval
+        self._settle_seconds = settle_seconds
+        self._clock = clock
+        self._wait = wait
+
+    def run_forever(self) -> None:
+        """Never returns. Raises what trying again cannot mend, such as SettingsError."""
+        expected: int | None = None
+        next_at = self._next_fetch()
+        while True:
+            self.take(expected, next_at)
+            # The first answer may have corrected our clock; a turn that ran over must not skip the next candle.
+            next_at = min(next_at, self._next_fetch())
+            self._wait_until(next_at)
+            expected = due_open_time(self._interval, next_at)
+            next_at = self._next_fetch()
+
+    def take(self, expected_open_ms: int | None, until_ms: int) -> bool:
+        """One candle's turn: the cycle, tried again with backoff or as the venue asks; False if `until_ms` comes first."""
+        backoff = wait_exponential(multiplier=0.5, max=LONGEST_BACKOFF_S)
+
+        def pause_s(state: RetryCallState) -> float:
+            return max(backoff(state), getattr(_error(state), "retry_after_s", None) or 0.0)
+
+        def too_late(state: RetryCallState) -> bool:
+            return self._clock.now_ms() + state.upcoming_sleep * 1000 >= until_ms
+
+        def report(state: RetryCallState) -> None:
+            self._report(_error(state), self._clock.now_ms() + round(state.upcoming_sleep * 1000))
+
+        def give_up(state: RetryCallState) -> bool:
+            log.error("candle_given_up", tries=state.attempt_number, next_fetch=utc(until_ms))
+            self._report(_error(state), until_ms)
+            return False
+
+        attempts = Retrying(
+            retry=retry_if_exception_type((VenueError, StoreUnavailableError)),
+            wait=pause_s,
+            stop=too_late,
+            sleep=self._wait,
+            before_sleep=report,
+            retry_error_callback=give_up,
+        )
+
+        def once() -> bool:
+            self._cycle.run(expected_open_ms)
+            return True
+
+        return bool(attempts(once))
+
+    def _report(self, error: KronosLiveError, next_fetch_at_ms: int) -> None:
+        log.warning("cycle_failed", reason=error.message, next_fetch=utc(next_fetch_at_ms))
+        if isinstance(error, StoreUnavailableError):
+            return
+        try:
+            self._cycle.report_failure(error, next_fetch_at_ms)
+        except StoreUnavailableError as away:
+            log.warning("failure_not_reported", reason=away.message)
+
+    def _next_fetch(self) -> int:
+        return next_fetch_time(self._interval, self._clock.now_ms(), self._settle_seconds)
+
+    def _wait_until(self, at_ms: int) -> None:
+        while (left_s := (at_ms - self._clock.now_ms()) / 1000) > 0:
+            self._wait(min(left_s, NAP_S))
+
+
+def _error(state: RetryCallState) -> KronosLiveError:
+    error = state.outcome.exception() if state.outcome else None
+    if not isinstance(error, KronosLiveError):
+        raise RuntimeError("only a failed try that can be repeated is reported")
+    return error

@@ -1,0 +1,230 @@
+"""A model's name -> verified modules on a device, and a record of exactly which weights they are.
+
+The order: a local folder; else the Hugging Face hub at a pinned revision, its files checked against the published
+sha256 before they are used; else, for the configured default model only and if that is allowed, the bundled checkpoint.
+A model that a request names is never replaced. Whatever is found but wrong is an error, not a reason to look further.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from services.inference.hub import HubError, HubFolder, fetch
+from services.inference.model.kronos import Kronos
+from services.inference.model.tokenizer import KronosTokenizer
+from services.inference.weights import WEIGHTS_FILE, check_sha256, load_kronos, load_tokenizer, sha256_of
+from shared.errors import CheckpointError, SettingsError, UnknownModelError
+
+HUB_OWNER = "NeoQuasar"
+BUNDLED_DIR = Path(__file__).parent / "bundled"
+BUNDLED_MODEL = "Kronos-nano"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published checkpoint. Where its authors pin no commit the revision is `main`, and the sha256 alone pins it."""
+
+    name: str
+    sha256: str
+    revision: str = "main"
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """A model, the tokenizer that it was trained with, and the longest window that it can read."""
+
+    model: Published
+    tokenizer: Published
+    max_context: int
+
+
+_TOKENIZER_BASE = Published(
+    "Kronos-Tokenizer-base",
+    sha256="59d85f6af76a2c3b8240ea06cb21db4213b4eeca053f246b23e29cf832fc6bee",
+    revision="0e0117387f39004a9016484a186a908917e22426",
+)
+_TOKENIZER_2K = Published(
+    "Kronos-Tokenizer-2k", sha256="b97ec46b3b72160509e289183eaf7bdf5f0dac5bb9b49522f6d46638a99a8717"
+)
+PUBLISHED_MODELS = {
+    known.model.name: known
+    for known in (
+        KnownModel(
+            Published("Kronos-mini", sha256="a7d5f37e2e9fbd9891f7d7d4f72574512dd1f704fee14223e0a8cd0fbf54197c"),
+            _TOKENIZER_2K,
+            max_context=2048,
+        ),
+        KnownModel(
+            Published(
+                "Kronos-small",
+                sha256="b082dfcbd8e8c142a725c8bbb99781802f38fec81210e13479effb32b3c3e020",
+                revision="901c26c1332695a2a8f243eb2f37243a37bea320",
+            ),
+            _TOKENIZER_BASE,
+            max_context=512,
+        ),
+        KnownModel(
+            Published("Kronos-base", sha256="abff193acab6db1a0368e9773e75799d11403b6d054ee6d5f0a11aeabc5f4b83"),
+            _TOKENIZER_BASE,
+            max_context=512,
+        ),
+    )
+}
+# No sha256: whoever trains another one commits other files, and the repository itself says which they are.
+BUNDLED = KnownModel(
+    Published(BUNDLED_MODEL, sha256=""), Published("Kronos-Tokenizer-nano", sha256=""), max_context=512
+)
+
+
+@dataclass(frozen=True)
+class ModelPolicy:
+    """Where models may come from: the settings' [model] section, as far as loading is concerned."""
+
+    local_dir: Path
+    max_context: int
+    allow_hub: bool
+    hub_timeout_s: float
+    allow_bundled: bool
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    kronos: Kronos
+    tokenizer: KronosTokenizer
+    name: str
+    tokenizer_name: str
+    source: Literal["local", "hub", "bundled"]
+    revision: str | None  # the hub's commit
+    sha256: str
+    tokenizer_sha256: str
+    published: bool  # both files are, byte for byte, the published ones
+    max_context: int  # what the model can read and the settings allow
+    device: torch.device
+    stands_in_for: str | None = None  # the configured model that could not be had
+    why: str | None = None  # and the reason
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Two folders, where they were found, and in place of which model, if any, and why."""
+
+    model: Path
+    tokenizer: Path
+    source: Literal["local", "hub", "bundled"]
+    revision: str | None = None
+    stands_in_for: str | None = None
+    why: str | None = None
+
+
+def load_model(name: str, policy: ModelPolicy, *, device: str, is_default: bool) -> LoadedModel:
+    """Load the model `name`; `is_default` tells that the configuration chose it, not a request.
+
+    Raises UnknownModelError, CheckpointError (missing, wrong or damaged files) or SettingsError (no such device).
+    """
+    where = resolve_device(device)
+    if name == BUNDLED_MODEL:
+        return _load(BUNDLED, _bundled(), policy, where)
+    known = PUBLISHED_MODELS.get(name)
+    if known is None:
+        names = ", ".join((*PUBLISHED_MODELS, BUNDLED_MODEL))
+        raise UnknownModelError(f"The model {name!r} is not known; choose one of {names}.", field="model")
+    found = _find_local(known, policy.local_dir)
+    if found is None:
+        fetched = _find_on_hub(known, policy)
+        if isinstance(fetched, str):
+            if is_default and policy.allow_bundled:
+                return _load(BUNDLED, _bundled(stands_in_for=name, why=fetched), policy, where)
+            raise CheckpointError(_cannot_be_had(known, policy, fetched), field="model")
+        found = fetched
+    return _load(known, found, policy, where)
+
+
+def resolve_device(name: str) -> torch.device:
+    """cpu, cuda, cuda:N, mps, or auto: the first of cuda, mps and cpu that is there. Raises SettingsError."""
+    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if name == "auto":
+        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if there[kind]))
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if (device.index or 0) < there.get(device.type, 0):
+        return device
+    usable = ", ".join(kind for kind, count in there.items() if count)
+    raise SettingsError(
+        f"model.device is {name!r}, which this machine does not have; it has {usable}: choose one of these or auto.",
+        field="model.device",
+    )
+
+
+def _find_local(known: KnownModel, local_dir: Path) -> _Found | None:
+    """A folder that is there is used, even if it turns out to be broken: that is for a person to see."""
+    model, tokenizer = local_dir / known.model.name, local_dir / known.tokenizer.name
+    if not model.is_dir():
+        return None
+    if not tokenizer.is_dir():
+        raise CheckpointError(
+            f"{model} is there, but its tokenizer's folder {tokenizer} is missing; put it beside the model.",
+            field="model",
+        )
+    return _Found(model, tokenizer, "local")
+
+
+def _find_on_hub(known: KnownModel, policy: ModelPolicy) -> _Found | str:
+    """Both checkpoints with the published sha256, or why the hub does not give them."""
+    if not policy.allow_hub:
+        return "the hub may not be asked (model.allow_hub)"
+    try:
+        model, tokenizer = (_fetch_published(part, policy.hub_timeout_s) for part in (known.model, known.tokenizer))
+    except HubError as error:
+        return f"the hub {error}"
+    return _Found(model.path, tokenizer.path, "hub", model.revision)
+
+
+def _fetch_published(published: Published, timeout_s: float) -> HubFolder:
+    folder = fetch(f"{HUB_OWNER}/{published.name}", published.revision, timeout_s)
+    check_sha256(folder.path / WEIGHTS_FILE, published.sha256)
+    return folder
+
+
+def _cannot_be_had(known: KnownModel, policy: ModelPolicy, why: str) -> str:
+    return (
+        f"The model {known.model.name} cannot be loaded: {policy.local_dir / known.model.name} does not exist and "
+        f"{why}; put {known.model.name} and {known.tokenizer.name} into {policy.local_dir} or choose {BUNDLED_MODEL}."
+    )
+
+
+def _bundled(stands_in_for: str | None = None, why: str | None = None) -> _Found:
+    model, tokenizer = (BUNDLED_DIR / part.name for part in (BUNDLED.model, BUNDLED.tokenizer))
+    return _Found(model, tokenizer, "bundled", stands_in_for=stands_in_for, why=why)
+
+
+def _load(known: KnownModel, found: _Found, policy: ModelPolicy, device: torch.device) -> LoadedModel:
+    kronos, tokenizer = load_kronos(found.model), load_tokenizer(found.tokenizer)
+    bits = {(part.config.s1_bits, part.config.s2_bits) for part in (kronos, tokenizer)}
+    if len(bits) > 1:
+        raise CheckpointError(
+            f"{found.model} and {found.tokenizer} do not belong together: the model reads tokens of "
+            f"{kronos.config.s1_bits}+{kronos.config.s2_bits} bits, the tokenizer writes "
+            f"{tokenizer.config.s1_bits}+{tokenizer.config.s2_bits}."
+        )
+    sha256, tokenizer_sha256 = sha256_of(found.model / WEIGHTS_FILE), sha256_of(found.tokenizer / WEIGHTS_FILE)
+    return LoadedModel(
+        kronos=kronos.to(device),
+        tokenizer=tokenizer.to(device),
+        name=known.model.name,
+        tokenizer_name=known.tokenizer.name,
+        source=found.source,
+        revision=found.revision,
+        sha256=sha256,
+        tokenizer_sha256=tokenizer_sha256,
+        published=(sha256, tokenizer_sha256) == (known.model.sha256, known.tokenizer.sha256),
+        max_context=min(known.max_context, policy.max_context),
+        device=device,
+        stands_in_for=found.stands_in_for,
+        why=found.why,
+    )

@@ -1,0 +1,246 @@
+"""The JSON API under /api/v1: ask for forecasts, follow them, read them, take their paths.
+
+Knows HTTP and the contracts; what may be asked for is checked in shared/adhoc_forecasts.py, for the command line alike.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+import numpy as np
+from flask import Response, make_response, request
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+from flask_openapi3.utils import parse_body
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from services.web.charts import forecast_figure
+from services.web.conditional import conditional
+from services.web.problems import MEDIA_TYPE, Problem, Refused
+from services.web.situation import (
+    Freshness,
+    Situation,
+    Stores,
+    forecast_labels,
+    freshness,
+    read_situation,
+    why_no_forecast,
+)
+from services.web.write_access import check_write_access
+from shared.adhoc_forecasts import ask_for_forecast, read_wishes
+from shared.errors import NotFoundError, RequestError
+from shared.forecasts import Contract, Forecast, ForecastId, ForecastOverrides, JobStatus
+from shared.kline_store import SeriesStatus, describe_missing_series
+from shared.klines import Interval
+from shared.settings import Settings, Symbol, describe_allowed
+
+SYMBOL = "2 to 20 capital letters and digits, as in BTCUSDT; left out: the configured one"
+INTERVAL = "one of " + ", ".join(interval.value for interval in Interval) + "; left out: the configured one"
+
+
+class SeriesQuery(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    symbol: Symbol | None = Field(None, description=SYMBOL)
+    interval: Interval | None = Field(None, description=INTERVAL)
+
+
+class ForecastsQuery(SeriesQuery):
+    limit: int = Field(20, ge=1, le=200, description="a whole number from 1 to 200")
+
+
+class ForecastPath(BaseModel):
+    forecast_id: ForecastId = Field(description="as in Location after asking for it")
+
+
+class ForecastAnswer(JobStatus):
+    """A forecast on its way, or, when finished, the forecast; `labels` is what must not be overlooked about it."""
+
+    labels: list[str] = Field(default_factory=list)
+    forecast: Forecast | None = None
+
+
+class LatestAnswer(ForecastAnswer):
+    freshness: Freshness
+
+
+class ForecastsAnswer(Contract):
+    forecasts: list[ForecastAnswer] = Field(description="newest first")
+
+
+class SeriesAnswer(Contract):
+    series: list[SeriesStatus]
+
+
+def _problems(*statuses: int) -> dict[Any, Any]:
+    schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}
+    return {status: {"content": {MEDIA_TYPE: {"schema": schema}}} for status in (*statuses, 500, 503)}
+
+
+def forecast_api(settings: Settings, stores: Stores, now_ms: Callable[[], int]) -> APIBlueprint:
+    """The blueprint; `stores` is its only way to the rest of the house."""
+    api = APIBlueprint(
+        "api",
+        __name__,
+        url_prefix="/api/v1",
+        abp_tags=[Tag(name="forecasts")],
+        operation_id_callback=lambda *, name, **_: name,
+    )
+    _add_asking(api, settings, stores)
+    _add_reading(api, settings, stores, now_ms)
+    _add_parts(api, stores)
+    return api
+
+
+def _add_asking(api: APIBlueprint, settings: Settings, stores: Stores) -> None:
+    content, schemas = parse_body(ForecastOverrides)
+    api.components_schemas.update(schemas)
+    body = {"requestBody": {"content": content, "required": False}}
+
+    @api.post(
+        "/forecasts",
+        responses={202: JobStatus, **_problems(400, 401, 403, 413, 415, 422, 429)},
+        openapi_extensions=body,
+    )
+    def ask() -> Response:
+        """Ask for a forecast; an empty body asks for the configured one.
+
+        It is computed by a worker; follow it at the address in Location. The same seed on the same snapshot gives the
+        same paths.
+        """
+        check_write_access(request, settings.web)
+        forecast_id = ask_for_forecast(settings, stores.klines, stores.queue, read_wishes(_json_body()))
+        return _json(stores.queue.status(forecast_id), 202, {"Location": f"{api.url_prefix}/forecasts/{forecast_id}"})
+
+
+def _add_reading(api: APIBlueprint, settings: Settings, stores: Stores, now_ms: Callable[[], int]) -> None:
+    def series_of(query: SeriesQuery) -> tuple[str, Interval]:
+        return query.symbol or settings.data.symbol, query.interval or settings.data.interval
+
+    @api.get("/forecasts", responses={200: ForecastsAnswer, **_problems(404, 422)})
+    def newest(query: ForecastsQuery) -> Response:
+        """The newest forecasts of a series, those of the schedule and those that people asked for."""
+        symbol, interval = series_of(query)
+        found = stores.forecasts.newest(symbol, interval, query.limit)
+        if not found and stores.klines.status(symbol, interval) is None:
+            raise NotFoundError(describe_missing_series(symbol, interval, stores.klines.all_statuses()), field="symbol")
+        return _json(ForecastsAnswer(forecasts=[finished(forecast) for forecast in found]))
+
+    @api.get("/forecasts/latest", responses={200: LatestAnswer, **_problems(404, 422)})
+    def latest(query: SeriesQuery) -> Response:
+        """The schedule's forecast for the newest candle, and whether it is as fresh as it should be."""
+        situation = read_situation(stores, *series_of(query))
+        if situation.latest is None:
+            raise NotFoundError(_no_forecast_yet(situation))
+        fresh = freshness(situation, situation.latest, now_ms())
+        return _json(LatestAnswer(**dict(finished(situation.latest)), freshness=fresh))
+
+    @api.get("/forecasts/<forecast_id>", responses={200: ForecastAnswer, **_problems(404)})
+    def one(path: ForecastPath) -> Response:
+        """One forecast: how it stands while it is on its way, then the forecast itself."""
+        return _json(find_forecast(stores, path.forecast_id))
+
+    @api.get("/series", responses={200: SeriesAnswer, **_problems()})
+    def series() -> Response:
+        """The series that are ingested, and how each stands."""
+        return _json(SeriesAnswer(series=stores.klines.all_statuses()))
+
+
+def _add_parts(api: APIBlueprint, stores: Stores) -> None:
+    csv = {"description": "path,step,open_time,open,high,low,close,volume,amount", "content": {"text/csv": {}}}
+    figure = {"description": "a Plotly figure, times in UTC ms", "content": {"application/json": {}}}
+
+    @api.get("/forecasts/<forecast_id>/paths.csv", responses={200: csv, **_problems(404)})
+    def paths(path: ForecastPath) -> Response:
+        """All paths of a forecast as drawn, one row for each path and step; open_time in UTC."""
+        forecast = stores.forecasts.load(path.forecast_id)
+        rows = csv_rows(forecast, stores.forecasts.load_paths(path.forecast_id))
+        response = Response(rows, mimetype="text/csv")
+        response.headers["Content-Disposition"] = f'attachment; filename="{forecast.id}-paths.csv"'
+        return response
+
+    @api.get("/forecasts/<forecast_id>/chart.json", responses={200: figure, **_problems(404)})
+    def chart(path: ForecastPath) -> Response:
+        """The forecast and the klines before it as a Plotly figure."""
+        forecast = stores.forecasts.load(path.forecast_id)
+        try:
+            history = stores.klines.load(forecast.request.snapshot_id)
+        except NotFoundError:
+            history = None
+        return conditional(make_response(forecast_figure(forecast, history)))
+
+
+def finished(forecast: Forecast) -> ForecastAnswer:
+    return ForecastAnswer(
+        id=forecast.id, state="finished", position=None, labels=forecast_labels(forecast), forecast=forecast
+    )
+
+
+def find_forecast(stores: Stores, forecast_id: str) -> ForecastAnswer:
+    """A forecast from the store, else how its job stands. Raises NotFoundError."""
+    if stores.forecasts.exists(forecast_id):
+        return finished(stores.forecasts.load(forecast_id))
+    job = stores.queue.status(forecast_id)
+    if job.state == "finished":  # it landed between the two looks, or retention has dropped it since
+        return finished(stores.forecasts.load(forecast_id))
+    return ForecastAnswer(**dict(job))
+
+
+def csv_rows(forecast: Forecast, paths: NDArray[np.float32]) -> Iterator[str]:
+    """The paths (paths, horizon, columns) in long format, a chunk of lines for each path."""
+    yield ",".join(["path", "step", "open_time", *forecast.paths.columns]) + "\n"
+    times = np.array(forecast.open_times_ms, dtype="datetime64[ms]").astype("datetime64[s]").astype(str)
+    for number, path in enumerate(paths):
+        rows = path.astype(str)  # the shortest text that reads back as the same float32
+        yield "".join(
+            f"{number},{step},{time}Z,{','.join(row)}\n"
+            for step, (time, row) in enumerate(zip(times, rows, strict=True), 1)
+        )
+
+
+def refuse_parameters(error: ValidationError) -> NoReturn:
+    """What flask-openapi3 calls when a path or a query does not fit its model."""
+    problem = error.errors()[0]
+    name = str(problem["loc"][0])
+    if error.title == ForecastPath.__name__:
+        raise NotFoundError(f"There is no forecast {problem['input']!r}: an id has letters, digits, _ and - only.")
+    fields = ForecastsQuery.model_fields if error.title == ForecastsQuery.__name__ else SeriesQuery.model_fields
+    if name not in fields:
+        raise RequestError(f"{name!r} is no parameter here; known are {', '.join(fields)}.", field=name)
+    raise RequestError(f"{name} is {problem['input']!r}, but allowed is {describe_allowed(fields[name])}.", field=name)
+
+
+def _json_body() -> object:
+    """The decoded body; an empty one is an empty wish. Raises Refused (400 or 415)."""
+    raw = request.get_data()
+    if not raw.strip():
+        return {}
+    if not request.is_json:
+        raise Refused(
+            415,
+            f"The body is {request.mimetype or 'of no stated type'}, but allowed is application/json: "
+            f"send the header Content-Type: application/json.",
+            field="Content-Type",
+        )
+    try:
+        return json.loads(raw, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise Refused(400, f"The body is not valid JSON: {reason}.") from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _no_forecast_yet(situation: Situation) -> str:
+    return " ".join(
+        [f"There is no forecast of {situation.symbol} {situation.interval} yet.", *why_no_forecast(situation)]
+    )
+
+
+def _json(answer: BaseModel, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    response = Response(answer.model_dump_json(), status, headers, mimetype="application/json")
+    return conditional(response) if status == 200 else response

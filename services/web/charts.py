@@ -1,0 +1,154 @@
+"""A forecast and the klines before it as a Plotly figure: plain JSON, UTC times, no colours.
+
+Pure. Each trace names its role in `meta.role`; the page gives roles their colours, light or dark, and people their
+time zone.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from services.web.situation import forecast_labels
+from shared.forecasts import Band, Forecast
+from shared.klines import CLOSE, VOLUME, KlineWindow
+
+SHORTEST_HISTORY_SHOWN = 120  # candles
+HISTORY_PER_HORIZON = 5  # and at least so many times the horizon
+
+Figure = dict[str, Any]
+Trace = dict[str, Any]
+
+
+def forecast_figure(forecast: Forecast, klines: KlineWindow | None) -> Figure:
+    """The figure of a forecast; `klines` is its snapshot, or None where retention has dropped that."""
+    shown = klines.tail(max(SHORTEST_HISTORY_SHOWN, HISTORY_PER_HORIZON * forecast.request.horizon)) if klines else None
+    history = [_history_line(shown), _history_volume(shown)] if shown else []
+    bands = sorted(forecast.close.bands, key=lambda band: -band.level)  # the widest lies at the bottom
+    return {
+        "data": [
+            *(trace for band in bands for trace in _band_traces(forecast, band)),
+            *history,
+            _line(forecast, "median", forecast.close.median),
+            _line(forecast, "mean", forecast.close.mean),
+            _volume_bars("forecast volume", forecast.open_times_ms, forecast.volume.mean, "mean volume of the paths"),
+        ],
+        "layout": _layout(forecast),
+        "history_missing": shown is None,
+    }
+
+
+def band_name(band: Band) -> str:
+    """What a band is called wherever it is shown: with too few paths, the 95 % band is only their range."""
+    return "range of the paths" if band.kind == "range" else f"{band.level} % band"
+
+
+def _history_line(klines: KlineWindow) -> Trace:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": "close",
+        "x": klines.open_times_ms.tolist(),
+        "y": klines.values[:, CLOSE].tolist(),
+        "hovertemplate": "%{y:,.8~g}",
+        "meta": {"role": "history"},
+    }
+
+
+def _history_volume(klines: KlineWindow) -> Trace:
+    return _volume_bars("history volume", klines.open_times_ms.tolist(), klines.values[:, VOLUME].tolist(), "volume")
+
+
+def _volume_bars(role: str, times_ms: list[int], volumes: list[float], name: str) -> Trace:
+    return {
+        "type": "bar",
+        "name": name,
+        "x": times_ms,
+        "y": _drawable(volumes),
+        "yaxis": "y2",
+        "hovertemplate": "%{y:,.4~g}",
+        "meta": {"role": role},
+    }
+
+
+def _line(forecast: Forecast, role: str, values: list[float]) -> Trace:
+    """A line that leaves from the last known close."""
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": role,
+        "x": [forecast.last_open_time_ms, *forecast.open_times_ms],
+        "y": [forecast.last_close, *_drawable(values)],
+        "hovertemplate": "%{y:,.8~g}",
+        "meta": {"role": role},
+    }
+
+
+def _band_traces(forecast: Forecast, band: Band) -> list[Trace]:
+    """Lower edge unseen, upper edge filled down to it; the hover on the upper edge tells both."""
+    lower, upper = (
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "x": [forecast.last_open_time_ms, *forecast.open_times_ms],
+            "y": [forecast.last_close, *_drawable(edge)],
+            "line": {"width": 0},
+            "meta": {"role": f"band {band.level}"},
+        }
+        for edge in (band.lower, band.upper)
+    )
+    return [
+        {**lower, "hoverinfo": "skip"},
+        {
+            **upper,
+            "name": band_name(band),
+            "fill": "tonexty",
+            "customdata": lower["y"],
+            "hovertemplate": "%{customdata:,.8~g} to %{y:,.8~g}",
+        },
+    ]
+
+
+def _layout(forecast: Forecast) -> Figure:
+    return {
+        "hovermode": "x unified",
+        "dragmode": "pan",
+        "bargap": 0.25,
+        "xaxis": {"type": "date", "showgrid": False, "anchor": "y2"},
+        "yaxis": {"domain": [0.26, 1], "automargin": True, "tickformat": ",~r", "nticks": 6},
+        "yaxis2": {"domain": [0, 0.18], "automargin": True, "tickformat": "~s", "nticks": 3, "fixedrange": True},
+        "showlegend": False,  # the page has a legend that wraps on a phone
+        "shapes": [
+            {
+                "type": "line",
+                "xref": "x",
+                "yref": "paper",
+                "x0": forecast.last_open_time_ms,
+                "x1": forecast.last_open_time_ms,
+                "y0": 0,
+                "y1": 1,
+                "line": {"width": 1, "dash": "dot"},
+            }
+        ],
+        "annotations": [_watermark(label, place) for place, label in enumerate(forecast_labels(forecast))],
+    }
+
+
+def _watermark(label: str, place: int) -> Figure:
+    """Across the chart itself, so that a picture of it cannot lose what it is a picture of."""
+    return {
+        "text": label,
+        "xref": "paper",
+        "yref": "paper",
+        "x": 0.5,
+        "y": 0.84 - 0.16 * place,
+        "showarrow": False,
+        "font": {"size": 30},
+        "opacity": 0.3,
+        "name": "watermark",
+    }
+
+
+def _drawable(values: list[float]) -> list[float | None]:
+    """JSON knows no NaN; Plotly leaves a gap at null."""
+    return [value if math.isfinite(value) else None for value in values]

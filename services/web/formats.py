@@ -1,0 +1,56 @@
+"""Numbers and spans of time as people read them on the page. Pure."""
+
+from __future__ import annotations
+
+import math
+
+from shared.forecasts import Forecast, Probability
+
+NO_NUMBER = "not a number"
+MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
+
+
+def price(value: float) -> str:
+    """With as many decimals as its size asks for: 97,123.45, 0.2345, 0.00001234."""
+    if not math.isfinite(value):
+        return NO_NUMBER
+    size = abs(value)
+    decimals = 2 if size >= 10 or size == 0 else min(12, 3 - math.floor(math.log10(size)))
+    return f"{value:,.{decimals}f}"
+
+
+def percent(share: float) -> str:
+    """0.4667 -> 46.7 %"""
+    return f"{share * 100:.1f}\u00a0%"
+
+
+def signed_percent(share: float) -> str:
+    """0.0123 -> +1.23 %, with a real minus sign."""
+    if not math.isfinite(share):
+        return NO_NUMBER
+    return f"{share * 100:+.2f}\u00a0%".replace("-", "−")
+
+
+def error_interval(share: Probability) -> str:
+    """The Wilson interval of a share of paths: 30–64 %, with a decimal where it is close to 0 or 1."""
+    low, high = share.lower * 100, share.upper * 100
+    digits = 0 if low >= 1 and high <= 99 else 1
+    return f"{low:.{digits}f}–{high:.{digits}f}\u00a0%"
+
+
+def span(milliseconds: int) -> str:
+    """A length of time in its largest whole unit: 24 h, 90 min, 14 d."""
+    for unit_ms, unit in ((DAY_MS, "d"), (HOUR_MS, "h")):
+        if milliseconds % unit_ms == 0 and milliseconds > unit_ms:
+            return f"{milliseconds // unit_ms}\u00a0{unit}"
+    return f"{milliseconds // MINUTE_MS}\u00a0min" if milliseconds % HOUR_MS else f"{milliseconds // HOUR_MS}\u00a0h"
+
+
+def expected_return(forecast: Forecast) -> float:
+    """The mean path's last close against the last known close, as a share."""
+    return forecast.close.mean[-1] / forecast.last_close - 1
+
+
+def return_of(forecast: Forecast, close: float) -> float:
+    """A close against the last known one, as a share."""
+    return close / forecast.last_close - 1

@@ -1,0 +1,117 @@
+"""Starts the web service: one gunicorn process with threads, on a socket of our own.
+
+The socket is bound here and handed over, so that a taken port is told in one sentence and port 0 can be named.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
+
+from services.web.app import create_app
+from services.web.write_access import needs_token_that_is_missing
+from shared.errors import SettingsError
+from shared.forecast_queue import ForecastQueue
+from shared.forecast_store import ForecastStore
+from shared.kline_store import KlineStore
+from shared.logs import configure_logs, get_logger
+from shared.redis_connection import connect
+from shared.settings import Settings, WebSettings
+
+STOP_WITHIN_S = 1  # what a running request may still take once we are told to end
+BACKLOG = 128
+
+log = get_logger(__name__)
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises SettingsError where the address cannot be had."""
+    configure_logs(settings.logs, "web")
+    app = _application(settings)
+    listener = listen(settings.web)
+    log.info("listening", address=address(listener))
+    if needs_token_that_is_missing(settings.web):
+        log.warning(
+            "nobody can ask for forecasts here: set web.write_token (KRONOS_WEB__WRITE_TOKEN) or web.trust_network",
+            host=settings.web.host,
+        )
+    Gunicorn(app, settings.web, listener).run()
+
+
+def _application(settings: Settings) -> Flask:
+    """Connects lazily, so it may be made before gunicorn forks."""
+    redis = connect(settings.redis)
+    return create_app(
+        settings,
+        KlineStore(redis, settings.retention.snapshots_per_series),
+        ForecastStore(redis, settings.retention.forecasts_per_series),
+        ForecastQueue(redis, settings.queue),
+    )
+
+
+def listen(web: WebSettings) -> socket.socket:
+    """A listening socket on web.host and web.port. Raises SettingsError that names the knob to turn."""
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(
+            web.host, web.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as error:
+        raise SettingsError(
+            f"web.host (KRONOS_WEB__HOST) is {web.host!r}, which is no address here: {error}."
+        ) from None
+    listener = socket.socket(family, kind, protocol)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that we left a moment ago is free
+    try:
+        listener.bind(place)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise SettingsError(
+            f"Port {web.port} on {web.host} cannot be used ({error.strerror}): choose another with web.port "
+            f"(KRONOS_WEB__PORT), or 0 for any free one."
+        ) from None
+    return listener
+
+
+def address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class Gunicorn(BaseApplication):
+    """gunicorn on an application and a socket that are already there; it reads no file and no environment."""
+
+    def __init__(self, app: Flask, web: WebSettings, listener: socket.socket) -> None:
+        self._app = app
+        self._options = {
+            "bind": f"fd://{listener.detach()}",
+            "worker_class": "gthread",
+            "workers": 1,
+            "threads": web.threads,
+            "graceful_timeout": STOP_WITHIN_S,
+            "control_socket_disable": True,  # it would be written below the home folder
+            "loglevel": "warning",
+            "logger_class": PropagatingLogger,
+            "proc_name": "kronos-live web",
+        }
+        super().__init__()
+
+    def load_config(self) -> None:
+        for name, value in self._options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        return self._app
+
+
+class PropagatingLogger(Logger):
+    """Leaves gunicorn's lines to the one log format of all services."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True

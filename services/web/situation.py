@@ -1,0 +1,140 @@
+"""How it stands with one series: its klines, its latest forecast, the next one on its way, and how fresh all that is.
+
+Read from the stores in one place, so that the page, the API and /readyz never disagree. Knows no HTTP.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from pydantic import Field
+
+from shared.errors import NotFoundError
+from shared.forecast_queue import ForecastQueue
+from shared.forecast_store import ForecastStore
+from shared.forecasts import Contract, Forecast, JobStatus, scheduled_forecast_id
+from shared.kline_store import KlineStore, SeriesStatus, describe_missing_series
+from shared.klines import Interval, Origin, utc
+
+GRACE_MS = 120_000  # from the moment a new candle is due until its forecast should be there
+
+
+class Freshness(Contract):
+    """Whether a forecast is the one that should be shown now."""
+
+    state: Literal["live", "recorded", "simulated", "stale"]
+    since: datetime | None = Field(description="when stale: since when a newer forecast has been due")
+    reason: str | None = Field(description="when stale: why there is no newer one")
+    next_update: datetime | None = Field(description="when the next candle will be fetched")
+
+
+@dataclass(frozen=True)
+class Stores:
+    """The only ways from the web service to the rest of the house."""
+
+    klines: KlineStore
+    forecasts: ForecastStore
+    queue: ForecastQueue
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What the stores say of one series at one moment."""
+
+    symbol: str
+    interval: Interval
+    series: SeriesStatus | None
+    known_series: list[SeriesStatus]
+    latest: Forecast | None
+    coming: JobStatus | None  # the schedule's forecast for the newest candle, while it is not there yet
+    workers: int
+
+
+def read_situation(stores: Stores, symbol: str, interval: Interval) -> Situation:
+    """Raises StoreUnavailableError."""
+    known = stores.klines.all_statuses()
+    series = next((one for one in known if (one.symbol, one.interval) == (symbol, interval)), None)
+    latest = stores.forecasts.latest_scheduled(symbol, interval)
+    coming = _coming(stores.queue, series, latest)
+    return Situation(symbol, interval, series, known, latest, coming, stores.queue.workers())
+
+
+def _coming(queue: ForecastQueue, series: SeriesStatus | None, latest: Forecast | None) -> JobStatus | None:
+    if series is None or series.last_open_time_ms is None:
+        return None
+    if latest is not None and latest.last_open_time_ms >= series.last_open_time_ms:
+        return None
+    try:
+        job = queue.status(scheduled_forecast_id(series.symbol, series.interval, series.last_open_time_ms))
+    except NotFoundError:
+        return None
+    return job if job.state != "finished" else None
+
+
+def freshness(situation: Situation, latest: Forecast, now_ms: int) -> Freshness:
+    """How fresh the latest forecast of a series is. A recording's clock stands still, so it never grows old."""
+    series = situation.series
+    next_update = _moment(series.next_fetch_at_ms) if series else None
+    due_ms = latest.last_open_time_ms + 2 * latest.request.interval.ms  # the close of the first candle it does not know
+    overdue = latest.provenance.origin != "recorded" and now_ms > due_ms + GRACE_MS
+    if (series is not None and series.state == "stale") or overdue:
+        since_ms = due_ms if due_ms <= now_ms or series is None else series.checked_at_ms
+        reason = _why_nothing_newer(situation, latest)
+        return Freshness(state="stale", since=_moment(since_ms), reason=reason, next_update=next_update)
+    return Freshness(state=latest.provenance.origin, since=None, reason=None, next_update=next_update)
+
+
+def _why_nothing_newer(situation: Situation, latest: Forecast) -> str:
+    series = situation.series
+    if series is None:
+        return "Ingest has not reported on this series; start it with `kronos-live ingest`."
+    if series.state == "stale":
+        return series.problem or "No venue has given newer klines."
+    if series.last_open_time_ms is None or series.last_open_time_ms <= latest.last_open_time_ms:
+        return f"Ingest has not brought a newer candle; it last looked at {utc(series.checked_at_ms)}."
+    return " ".join(_what_holds_up(situation))
+
+
+def why_no_forecast(situation: Situation) -> list[str]:
+    """In sentences, what is missing where a series has no forecast yet."""
+    series = situation.series
+    if series is None:
+        return [
+            describe_missing_series(situation.symbol, situation.interval, situation.known_series),
+            *([] if situation.known_series else ["Ingest has not reported yet; start it with `kronos-live ingest`."]),
+        ]
+    if series.snapshot_id is None:
+        return [series.problem or f"There are no klines of {series.symbol} {series.interval} yet."]
+    return _what_holds_up(situation)
+
+
+def _what_holds_up(situation: Situation) -> list[str]:
+    sentences = []
+    if not situation.workers:
+        sentences.append("No worker is alive; start one with `kronos-live worker`.")
+    match situation.coming:
+        case None:
+            sentences.append("The newest candle's forecast has not been asked for yet.")
+        case JobStatus(state="failed", error=error):
+            sentences.append(f"Its forecast failed: {error}")
+        case JobStatus(state="running"):
+            sentences.append("Its forecast is being computed.")
+        case JobStatus(position=position):
+            sentences.append(f"Its forecast waits in the queue, {position or 0} before it.")
+    return sentences
+
+
+def labels(origin: Origin, model_source: str) -> list[str]:
+    """What must never be overlooked about a forecast; empty where klines are live and the model is as configured."""
+    by_origin = {"live": [], "recorded": ["RECORDED DATA"], "simulated": ["SIMULATED DATA"]}
+    return [*by_origin[origin], *(["BUNDLED MODEL"] if model_source == "bundled" else [])]
+
+
+def forecast_labels(forecast: Forecast) -> list[str]:
+    return labels(forecast.provenance.origin, forecast.provenance.model.source)
+
+
+def _moment(at_ms: int) -> datetime:
+    return datetime.fromtimestamp(at_ms / 1000, UTC)

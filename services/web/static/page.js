@@ -1,0 +1,52 @@
+// Keeps the page true: asks the server for it again and puts in the regions that have changed, without a reload.
+import { showChart } from "./chart.js";
+import { clockTime, keepCounting, showTimes } from "./times.js";
+
+const regionsOf = (root) => new Map([...root.querySelectorAll("[data-region]")].map((one) => [one.dataset.region, one]));
+
+const main = document.querySelector("main");
+const served = new Map([...regionsOf(document)].map(([name, region]) => [name, region.innerHTML])); // before times are localised
+let pageTag = null;
+let lastAnswer = new Date();
+let timer = null;
+
+function putIn(page) {
+  const fresh = regionsOf(page);
+  for (const [name, region] of regionsOf(document)) {
+    const html = fresh.get(name)?.innerHTML ?? "";
+    if (served.get(name) === html) continue;
+    const wasOpen = region.querySelector("details")?.open;
+    served.set(name, html);
+    region.replaceChildren(...(fresh.get(name)?.childNodes ?? []));
+    if (wasOpen && region.querySelector("details")) region.querySelector("details").open = true;
+  }
+  document.title = page.title;
+  main.dataset.pollS = page.querySelector("main").dataset.pollS;
+  showTimes();
+}
+
+function showAway(away) {
+  document.getElementById("away").hidden = !away;
+  document.getElementById("away-since").textContent = clockTime(lastAnswer);
+}
+
+async function refresh() {
+  clearTimeout(timer);
+  try {
+    const answer = await fetch(location.href, { cache: "no-cache", headers: { Accept: "text/html" } });
+    if (!answer.ok) throw new Error(`the server answers ${answer.status}`);
+    const tag = answer.headers.get("ETag");
+    if (tag !== pageTag) putIn(new DOMParser().parseFromString(await answer.text(), "text/html"));
+    pageTag = tag;
+    lastAnswer = new Date();
+    await showChart();
+    showAway(false);
+  } catch {
+    showAway(true);
+  }
+  timer = setTimeout(refresh, Number(main.dataset.pollS) * 1000);
+}
+
+keepCounting();
+refresh();
+document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });

@@ -1,0 +1,83 @@
+"""Who may enqueue work: the rules that stand before every request that writes.
+
+A token where one is configured; none is needed on loopback, where only this machine can ask, and on a network that the
+configuration trusts. Pages of other sites may never write through a person's browser.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+from urllib.parse import urlsplit
+
+from flask import Request
+
+from services.web.problems import Refused
+from shared.settings import WebSettings
+
+
+def check_write_access(request: Request, settings: WebSettings) -> None:
+    """Raises Refused (401 or 403) where this request may not write."""
+    _refuse_other_sites(request)
+    token = settings.write_token.get_secret_value()
+    if token:
+        _check_token(request, token)
+    elif settings.trust_network:
+        return
+    elif not is_loopback(settings.host):
+        raise Refused(
+            403,
+            f"Writing is switched off: the server listens on {settings.host}, beyond this machine, and has no write "
+            f"token. Set web.write_token (KRONOS_WEB__WRITE_TOKEN), or web.trust_network where the network is yours.",
+        )
+    elif not is_loopback(_host_name(request.host)):
+        raise Refused(
+            403,
+            f"Writing as {request.host} is refused: without web.write_token (KRONOS_WEB__WRITE_TOKEN) this server takes "
+            f"requests only under a name of this machine, such as localhost.",
+            field="Host",
+        )
+
+
+def needs_token_that_is_missing(settings: WebSettings) -> bool:
+    """Whether nobody can write with these settings."""
+    open_to_others = not is_loopback(settings.host) and not settings.trust_network
+    return open_to_others and not settings.write_token.get_secret_value()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, as a name or an address, is this machine alone."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _refuse_other_sites(request: Request) -> None:
+    origin = request.headers.get("Origin")
+    foreign_origin = origin is not None and urlsplit(origin).netloc.lower() != request.host.lower()
+    if foreign_origin or request.headers.get("Sec-Fetch-Site") == "cross-site":
+        raise Refused(
+            403,
+            f"A page of another site ({origin or 'unnamed'}) may not ask for forecasts here; "
+            f"call the API from this site or from a program.",
+            field="Origin",
+        )
+
+
+def _check_token(request: Request, token: str) -> None:
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and secrets.compare_digest(given.strip().encode(), token.encode()):
+        return
+    raise Refused(
+        401,
+        'Asking for forecasts needs the header "Authorization: Bearer ..." with the server\'s web.write_token.',
+        field="Authorization",
+        headers={"WWW-Authenticate": 'Bearer realm="Kronos Live"'},
+    )
+
+
+def _host_name(host: str) -> str:
+    return urlsplit(f"//{host}").hostname or ""

@@ -211,9 +211,9 @@ def _show_forecast(done: Forecast) -> None:
     console = Console()
     console.print(table)
     for name, share in (("Upside", done.upside), ("Volatility amplification", done.volatility_amplification)):
-        console.print(
-            f"{name}: {share.value:.1%} ({share.lower:.1%} to {share.upper:.1%}, {share.paths} of {share.of} paths)"
-        )
+        if share is not None:
+            interval = f"{share.lower:.1%} to {share.upper:.1%}"
+            console.print(f"{name}: {share.value:.1%} ({interval}, {share.paths} of {share.of} paths)")
     console.print(
         f"Last close {done.last_close:,.2f} from {made_by.venue} ({made_by.origin.upper()}); model {made_by.model.name} "
         f"({made_by.model.source.upper()}); seed {made_by.seed}; {made_by.timings_s['total']:.2f} s. Not investment advice."

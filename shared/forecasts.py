@@ -81,7 +81,7 @@ class Band(Contract):
     kind `range`: the paths are too few for that quantile, and the band is their minimum and maximum.
     """
 
-    level: Literal[50, 80, 95]
+    level: int = Field(description="percent: 50, 80 or 95")
     kind: Literal["quantile", "range"]
     lower: list[float]
     upper: list[float]
@@ -118,6 +118,7 @@ class Provenance(Contract):
     origin: Origin
     model: ModelIdentity
     model_stands_in_for: str | None = Field(description="the configured model that could not be had, if any")
+    model_stands_in_because: str | None = Field(description="why it could not be had")
     device: str
     dtype: str
     threads: int
@@ -148,7 +149,10 @@ class Forecast(Contract):
     close: StepStatistics
     volume: StepStatistics
     upside: Probability
-    volatility_amplification: Probability
+    volatility_amplification: Probability | None = Field(
+        description="none for a horizon of one step, which has no spread"
+    )
+    returns_compared: int = Field(description="log returns on either side of the volatility comparison")
     defective_paths: dict[str, int] = Field(description="paths that break reality, by kind; they are kept as drawn")
     paths: PathsInfo
 

@@ -108,6 +108,7 @@ def finished_forecast(
                 published=True,
             ),
             model_stands_in_for=None,
+            model_stands_in_because=None,
             device="cpu",
             dtype="float32",
             threads=1,
@@ -124,6 +125,7 @@ def finished_forecast(
         volume=step_statistics(paths[:, :, 4].astype(np.float64)),
         upside=share,
         volatility_amplification=share,
+        returns_compared=24,
         defective_paths={"negative_volume": 1},
         paths=PathsInfo(shape=(request.num_samples, request.horizon, len(COLUMNS)), columns=list(COLUMNS)),
     )

@@ -12,6 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.errors import RequestError
+
 COLUMNS = ("open", "high", "low", "close", "volume", "amount")
 CLIP = 5.0
 STD_EPSILON = np.float32(1e-5)
@@ -21,13 +23,14 @@ MILLISECONDS_PER_MINUTE = 60_000
 Overflow = Literal["trim", "slide"]
 
 
-class HorizonTooLongError(ValueError):
+class HorizonTooLongError(RequestError):
     """The horizon does not fit the model's context. `longest` is the longest that does, in candles."""
 
     def __init__(self, horizon: int, longest: int, max_context: int, why: str) -> None:
         super().__init__(
             f"A horizon of {horizon} candles does not fit a context of {max_context} ({why}): "
-            f"ask for at most {longest}."
+            f"ask for at most {longest}.",
+            field="horizon",
         )
         self.longest = longest
 

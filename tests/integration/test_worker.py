@@ -1,0 +1,141 @@
+"""A real worker process, a real Redis, and a tiny model: requests go in, forecasts come out, nothing is lost."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from services.inference.processors import cores_available
+from shared.forecast_queue import ForecastQueue
+from shared.forecast_store import ForecastStore
+from shared.kline_store import KlineStore
+from tests.builders import forecast_request, kline_window, settings
+from tests.processes import Service, eventually, service
+from tests.tiny_models import write_tiny_models
+
+
+class House:
+    """The stores and the queue as a service outside the worker sees them, with one snapshot in store."""
+
+    def __init__(self, redis: Redis, environment: dict[str, str], folder: Path) -> None:
+        self.redis, self.environment, self.folder = redis, environment, folder
+        self.queue = ForecastQueue(redis, settings().queue)
+        self.forecasts = ForecastStore(redis, keep=100)
+        self.snapshot_id = KlineStore(redis, keep=10).save(kline_window(400))
+
+    def enqueue(self, forecast_id: str, **wishes: object) -> None:
+        assert self.queue.enqueue(forecast_id, forecast_request(self.snapshot_id, scheduled=False, **wishes))
+
+    def ends(self, forecast_id: str, seconds: float = 60) -> str:
+        """Wait for the end of a forecast and return its state."""
+        eventually(lambda: self.queue.status(forecast_id).state in ("finished", "failed"), seconds)
+        return self.queue.status(forecast_id).state
+
+
+@pytest.fixture
+def house(redis: Redis, redis_url: str, tmp_path: Path) -> House:
+    environment = {
+        "KRONOS_REDIS__URL": redis_url,
+        "KRONOS_MODEL__LOCAL_DIR": str(write_tiny_models(tmp_path / "models")),
+        "KRONOS_MODEL__ALLOW_HUB": "false",
+        "KRONOS_WORKER__THREADS": "1",
+    }
+    return House(redis, environment, tmp_path)
+
+
+@pytest.fixture
+def worker(house: House) -> Iterator[Service]:
+    with service("worker", house.environment, house.folder) as running:
+        running.wait_for_log("worker ready")
+        yield running
+
+
+def test_a_request_becomes_a_stored_forecast_with_its_paths(house: House, worker: Service) -> None:
+    house.enqueue("one", num_samples=20)
+    assert house.ends("one") == "finished"
+    forecast = house.forecasts.load("one")
+    assert house.forecasts.load_paths("one").shape == (20, 24, 6)
+    assert forecast.provenance.snapshot_id == house.snapshot_id
+
+
+def test_two_processes_give_the_same_paths_for_the_same_seed(house: House, worker: Service) -> None:
+    house.enqueue("first", seed=11)
+    assert house.ends("first") == "finished"
+    worker.end()
+    with service("worker", house.environment, house.folder):
+        house.enqueue("again", seed=11)
+        assert house.ends("again") == "finished"
+    assert (house.forecasts.load_paths("first") == house.forecasts.load_paths("again")).all()
+
+
+def test_a_model_that_cannot_be_loaded_fails_at_once_with_a_reason_and_the_worker_goes_on(
+    house: House, worker: Service
+) -> None:
+    house.enqueue("unknown", model="Kronos-base")
+    house.enqueue("known")
+    assert house.ends("unknown") == "failed"
+    status = house.queue.status("unknown")
+    assert status.error is not None
+    assert "Kronos-base cannot be loaded" in status.error
+    assert "Traceback" not in status.error
+    assert status.tries == 1
+    assert house.ends("known") == "finished"
+
+
+def test_a_snapshot_that_is_gone_is_named(house: House, worker: Service) -> None:
+    assert house.queue.enqueue("orphan", forecast_request("deadbeefdeadbeef"))
+    assert house.ends("orphan") == "failed"
+    assert "deadbeefdeadbeef" in str(house.queue.status("orphan").error)
+
+
+def test_what_fails_without_a_permanent_reason_is_tried_again(house: House, worker: Service) -> None:
+    house.redis.hset(f"kronos:snapshot:{house.snapshot_id}", "values", b"spoiled")
+    house.enqueue("spoiled")
+    assert house.ends("spoiled") == "failed"
+    status = house.queue.status("spoiled")
+    assert status.tries == 1 + settings().queue.retries
+    assert "failed unexpectedly" in str(status.error)
+
+
+def test_sigterm_lets_the_running_forecast_end(house: House, worker: Service) -> None:
+    house.enqueue("long", num_samples=100, horizon=200)
+    eventually(lambda: house.queue.status("long").progress, 30)
+    assert worker.end(signal.SIGTERM) == 0
+    assert house.queue.status("long").state == "finished"
+    assert house.forecasts.exists("long")
+    assert house.queue.workers() == 0
+
+
+def test_workers_of_one_machine_share_its_cores(house: House) -> None:
+    environment = {**house.environment, "KRONOS_WORKER__THREADS": "0"}
+    with service("worker", environment, house.folder) as one, service("worker", environment, house.folder) as two:
+        for running in (one, two):
+            running.wait_for_log("worker ready")
+        eventually(lambda: house.queue.workers() == 2, 10)
+        house.enqueue("shared", num_samples=2, horizon=2)
+        assert house.ends("shared") == "finished"
+    assert house.forecasts.load("shared").provenance.threads == max(1, cores_available() // 2)
+
+
+def test_a_worker_that_starts_before_redis_waits_for_it_and_says_so(house: House) -> None:
+    environment = {**house.environment, "KRONOS_REDIS__URL": "redis://127.0.0.1:1/0"}
+    with service("worker", environment, house.folder) as waiting:
+        waiting.wait_for_log("waiting for redis")
+        assert "KRONOS_REDIS__URL" in waiting.log()
+        assert "Traceback" not in waiting.log()
+
+
+def test_a_worker_whose_configured_model_cannot_be_had_ends_with_one_sentence(house: House) -> None:
+    environment = {
+        **house.environment,
+        "KRONOS_MODEL__MODEL_NAME": "Kronos-base",
+        "KRONOS_MODEL__ALLOW_BUNDLED": "false",
+    }
+    with service("worker", environment, house.folder) as failing:
+        assert failing.process.wait(timeout=60) == 1
+        assert "kronos-live: The model Kronos-base cannot be loaded" in failing.log()
+        assert "Traceback" not in failing.log()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import zlib
 from collections import deque
 from pathlib import Path
 from typing import TextIO, cast
@@ -37,7 +38,7 @@ class Recorded:
         try:
             with _open_text(self._path) as file:
                 rows = list(deque(csv.DictReader(file), maxlen=count))
-        except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
             raise SettingsError(f"{KNOB} names {self._path}, which cannot be read: {error}.") from None
         missing = [name for name in NEEDED if not rows or name not in rows[0]]
         if missing:

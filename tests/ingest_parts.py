@@ -1,0 +1,90 @@
+"""Ingest put together for tests: real venues over HTTP, a real Redis, and a clock that moves only when it is told to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from redis import Redis
+
+from services.ingest.cycle import Cycle
+from services.ingest.market import Market
+from services.ingest.turns import Turns
+from services.ingest.venue_clock import VenueClock
+from shared.forecast_queue import ForecastQueue
+from shared.forecast_store import ForecastStore
+from shared.kline_store import KlineStore, SeriesStatus
+from shared.settings import Settings
+from tests.builders import settings as delivered_settings
+from tests.conftest import free_port
+
+NOON_MS = 1_795_435_205_000  # 2026-11-23 12:00:05 UTC, when the candle of 11:00 is fetched
+HOUR_MS = 3_600_000
+
+
+@dataclass
+class Clock:
+    """UTC ms; waiting moves it at once, and what was waited for is kept."""
+
+    at_ms: int = NOON_MS
+    waits: list[float] = field(default_factory=list)
+
+    def now_ms(self) -> int:
+        return self.at_ms
+
+    def wait(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.at_ms += round(seconds * 1000)
+
+
+def nowhere() -> str:
+    """An address where nobody listens."""
+    return f"http://127.0.0.1:{free_port()}"
+
+
+def ingest_settings(*binance_urls: str, okx: str = "", bybit: str = "", **data: Any) -> Settings:
+    """The delivered settings with these addresses; `data` replaces knobs of the data section.
+
+    A venue without an address is not asked. Without data.allow_simulated, nothing is made up.
+    """
+    delivered = delivered_settings()
+    asked = [name for name, there in (("binance", binance_urls), ("okx", okx), ("bybit", bybit)) if there]
+    knobs = {"venues": tuple(asked), "allow_simulated": False, **data}
+    venues = {"binance_urls": binance_urls, "okx_url": okx, "bybit_url": bybit}
+    return replaced(delivered, data=knobs, venues=venues)
+
+
+def replaced(base: Settings, **sections: dict[str, Any]) -> Settings:
+    """Settings with some knobs replaced, without a second look at the environment."""
+    changed = {name: getattr(base, name).model_copy(update=knobs) for name, knobs in sections.items()}
+    return base.model_copy(update=changed)
+
+
+class Ingest:
+    """All parts of one ingest on a test's Redis and clock."""
+
+    def __init__(self, settings: Settings, redis: Redis, clock: Clock) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.klines = KlineStore(redis, settings.retention.snapshots_per_series)
+        self.forecasts = ForecastStore(redis, settings.retention.forecasts_per_series)
+        self.queue = ForecastQueue(redis, settings.queue)
+        venue_clock = VenueClock(clock.now_ms)
+        self.market = Market(settings, venue_clock, clock.now_ms)
+        self.cycle = Cycle(
+            settings,
+            market=self.market,
+            clock=venue_clock,
+            klines=self.klines,
+            forecasts=self.forecasts,
+            queue=self.queue,
+        )
+        self.turns = Turns(
+            self.cycle, settings.data.interval, settings.venues.settle_seconds, venue_clock, self.clock.wait
+        )
+
+    @property
+    def status(self) -> SeriesStatus:
+        status = self.klines.status(self.settings.data.symbol, self.settings.data.interval)
+        assert status is not None
+        return status

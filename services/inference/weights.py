@@ -123,4 +123,4 @@ def _describe(tensor: Tensor) -> str:
 
 
 def _unreadable(file: Path, error: OSError) -> CheckpointError:
-    return CheckpointError(f"{file} cannot be read: {error.strerror or 'the file is missing'}.")
+    return CheckpointError(f"{file} cannot be read: {error.strerror or error}.")

@@ -6,12 +6,15 @@ import json
 import sys
 from pathlib import Path
 
+import torch
+
 from tests.parity.cases import Case, differences
 
 
 def main(folders: list[str]) -> None:
     if not folders:
         sys.exit("usage: python -m tests.parity DIR [DIR...]   (each laid out like tests/parity/golden/*)")
+    torch.set_num_threads(1)  # cases are small: threads would only wait for each other
     for folder in folders:
         print(json.dumps(differences(Case.read(Path(folder)))), flush=True)
 

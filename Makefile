@@ -17,7 +17,7 @@ DEMO_FOLDER ?= .demo
 .PHONY: help venv venv-dev demo test check format bench lock clean
 
 help:  ## list what there is
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | column -t -s @
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(VENV)/.running  ## the environment with what running needs, in .venv
 

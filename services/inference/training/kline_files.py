@@ -1,0 +1,109 @@
+"""Files of past klines -> gap-free stretches of sound candles.
+
+Reads CSV, gzipped or not, with a header that names the columns. Knows nothing of windows, normalising or torch.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import KlineError
+from shared.klines import Interval
+
+PRICES = ("open", "high", "low", "close")
+AMOUNT_NAMES = ("amount", "quote_volume")
+
+
+@dataclass(frozen=True, eq=False)
+class Stretch:
+    """Consecutive candles without a gap: `open_times_ms` (n,) int64 UTC, `values` (n, 6) float64, shared.klines order."""
+
+    symbol: str
+    open_times_ms: NDArray[np.int64]
+    values: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.open_times_ms)
+
+    def between(self, from_ms: int, until_ms: int) -> Stretch:
+        """The candles that open at or after from_ms and before until_ms."""
+        first, last = np.searchsorted(self.open_times_ms, (from_ms, until_ms))
+        return Stretch(self.symbol, self.open_times_ms[first:last], self.values[first:last])
+
+
+def find_kline_files(folder: Path, interval: Interval) -> list[Path]:
+    """The files SYMBOL-INTERVAL.csv(.gz) of a folder, by name. Raises KlineError when there is none."""
+    found = sorted((*folder.glob(f"*-{interval}.csv"), *folder.glob(f"*-{interval}.csv.gz")))
+    if not found:
+        raise KlineError(
+            f"No klines to learn from: '{folder}' holds no file named like BTCUSDT-{interval}.csv or "
+            f"BTCUSDT-{interval}.csv.gz; name the folder that does."
+        )
+    return found
+
+
+def read_stretches(path: Path, interval: Interval) -> list[Stretch]:
+    """All gap-free stretches of a file, in time; a row that breaks its own rules is left out and so makes a gap.
+
+    Amount is the file's quote volume; where it has none, volume times the mean of open, high, low and close.
+    """
+    times, values = _read_rows(path)
+    o, h, low, c = values[:, 0], values[:, 1], values[:, 2], values[:, 3]
+    sound = (
+        np.isfinite(values).all(axis=1)
+        & (low > 0)
+        & (h >= np.maximum(o, c))
+        & (low <= np.minimum(o, c))
+        & (values[:, 4:] >= 0).all(axis=1)
+        & (times % interval.ms == 0)
+    )
+    times, values = times[sound], values[sound]
+    steps = np.diff(times)
+    if (steps <= 0).any():
+        raise KlineError(f"The rows of '{path}' must ascend in open_time without repeating; sort the file first.")
+    symbol = path.name.split("-")[0]
+    cuts = np.flatnonzero(steps != interval.ms) + 1
+    return [
+        Stretch(symbol, part_times, part_values)
+        for part_times, part_values in zip(np.split(times, cuts), np.split(values, cuts), strict=True)
+    ]
+
+
+def _read_rows(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    try:
+        with _open(path) as lines:
+            reader = csv.DictReader(lines)
+            columns = reader.fieldnames or ()
+            missing = [name for name in ("open_time", *PRICES, "volume") if name not in columns]
+            if missing:
+                raise KlineError(f"'{path}' lacks the column {missing[0]}; its header names {', '.join(columns)}.")
+            amount = next((name for name in AMOUNT_NAMES if name in columns), None)
+            rows = list(_numbers(reader, amount))
+    except (OSError, EOFError, UnicodeDecodeError, ValueError, TypeError) as error:
+        raise KlineError(f"'{path}' cannot be read as CSV klines: {error}.") from error
+    if not rows:
+        raise KlineError(f"'{path}' holds no kline.")
+    table = np.array([row[1] for row in rows], dtype=np.float64)
+    if amount is None:
+        table = np.column_stack((table, table[:, 4] * table[:, :4].mean(axis=1)))
+    return np.array([row[0] for row in rows], dtype=np.int64), table
+
+
+def _numbers(rows: Iterable[dict[str, str]], amount: str | None) -> Iterator[tuple[int, list[float]]]:
+    names = (*PRICES, "volume", *(() if amount is None else (amount,)))
+    for row in rows:
+        yield int(row["open_time"]), [float(row[name]) for name in names]
+
+
+def _open(path: Path) -> TextIO:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", newline="")
+    return path.open(newline="")

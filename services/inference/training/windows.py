@@ -1,0 +1,82 @@
+"""Stretches of klines -> normalised training windows, drawn by a generator that is handed in.
+
+A window never crosses a gap and is normalised as a forecast is: mean and std come from its first `history` candles, and
+the candles after those follow with the same two numbers, so nothing after the history looks back into it. Knows nothing
+of tokens or losses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from services.inference.context import CLIP, STD_EPSILON, time_features
+from services.inference.training.kline_files import Stretch
+from shared.errors import KlineError
+
+
+@dataclass(frozen=True, eq=False)
+class WindowBatch:
+    """candles [batch, t, 6] float32, normalised and clipped; time_features [batch, t, 5] int64; history [batch] int64,
+    how many candles of each window gave its mean and std."""
+
+    candles: Tensor
+    time_features: Tensor
+    history: Tensor
+
+
+class WindowSource:
+    """Every start at which a window of `length` candles fits into a stretch, each as likely as the others."""
+
+    def __init__(self, stretches: Sequence[Stretch], length: int) -> None:
+        usable = [stretch for stretch in stretches if len(stretch) >= length]
+        if not usable:
+            longest = max((len(stretch) for stretch in stretches), default=0)
+            raise KlineError(
+                f"A window takes {length} candles without a gap, but the longest stretch has {longest}; "
+                f"give more klines or a shorter window."
+            )
+        self.length = length
+        self._values = np.concatenate([stretch.values for stretch in usable])
+        self._times = np.concatenate([stretch.open_times_ms for stretch in usable])
+        firsts = np.cumsum([0, *(len(stretch) for stretch in usable[:-1])])
+        self._starts = np.concatenate(
+            [first + np.arange(len(stretch) - length + 1) for first, stretch in zip(firsts, usable, strict=True)]
+        )
+
+    def __len__(self) -> int:
+        """How many different windows there are."""
+        return len(self._starts)
+
+    def draw(self, generator: np.random.Generator, count: int, history: tuple[int, int]) -> WindowBatch:
+        """`count` windows; the history of each is drawn evenly from `history` (shortest, longest), both included."""
+        starts = self._starts[generator.integers(len(self._starts), size=count)]
+        histories = generator.integers(history[0], history[1] + 1, size=count)
+        return self._batch(starts, histories)
+
+    def evenly(self, count: int, history: int) -> WindowBatch:
+        """`count` windows spread evenly over all starts, for measuring: the same ones every time."""
+        picks = np.linspace(0, len(self._starts) - 1, min(count, len(self._starts))).astype(np.int64)
+        return self._batch(self._starts[picks], np.full(len(picks), history))
+
+    def _batch(self, starts: NDArray[np.int64], histories: NDArray[np.int64]) -> WindowBatch:
+        rows = starts[:, None] + np.arange(self.length)
+        candles = np.stack(
+            [normalise(window, int(size)) for window, size in zip(self._values[rows], histories, strict=True)]
+        )
+        return WindowBatch(
+            torch.from_numpy(candles), torch.from_numpy(time_features(self._times[rows])), torch.from_numpy(histories)
+        )
+
+
+def normalise(window: NDArray[np.float64], history: int) -> NDArray[np.float32]:
+    """window (t, 6) -> (x - mean) / (std + 1e-5) by its first `history` rows (population std), clipped to [-5, 5]."""
+    seen = window[:history].astype(np.float32)
+    mean, std = seen.mean(axis=0), seen.std(axis=0)
+    normalised: NDArray[np.float32] = np.clip((window.astype(np.float32) - mean) / (std + STD_EPSILON), -CLIP, CLIP)
+    return normalised

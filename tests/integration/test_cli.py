@@ -1,0 +1,127 @@
+"""`kronos-live` as a person types it, against a real Redis and a real worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from services.web.situation import Stores
+from tests.conftest import PROJECT
+from tests.processes import service
+from tests.tiny_models import write_tiny_models
+from tests.web_server import ingested, stores_on
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def environment(redis_url: str, tmp_path: Path) -> dict[str, str]:
+    return {
+        "KRONOS_REDIS__URL": redis_url,
+        "KRONOS_MODEL__LOCAL_DIR": str(write_tiny_models(tmp_path)),
+        "KRONOS_MODEL__ALLOW_HUB": "false",
+        "KRONOS_WORKER__THREADS": "1",
+    }
+
+
+@pytest.fixture
+def run(environment: dict[str, str]) -> Run:
+    def typed(*words: str, **knobs: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "services.cli", *words],
+            cwd=PROJECT,
+            env={**os.environ, **environment, **knobs, "COLUMNS": "200"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    return typed
+
+
+@pytest.fixture
+def stores(redis: Redis) -> Stores:
+    return stores_on(redis)
+
+
+def test_forecast_waits_and_prints_the_whole_record_as_json(
+    run: Run, stores: Stores, environment: dict[str, str], tmp_path: Path
+) -> None:
+    window = ingested(stores)
+    with service("worker", environment, tmp_path):
+        done = run("forecast", "--symbol", "BTCUSDT", "--horizon", "24", "--seed", "3", "--wait", "--json")
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert record["request"]["seed"] == 3
+    assert len(record["close"]["median"]) == 24
+    assert record["provenance"]["snapshot_sha256"] == window.content_hash()
+    assert stores.forecasts.exists(record["id"])
+
+
+def test_forecast_shows_a_table_with_errors_and_provenance(
+    run: Run, stores: Stores, environment: dict[str, str], tmp_path: Path
+) -> None:
+    ingested(stores, origin="simulated")
+    with service("worker", environment, tmp_path):
+        done = run("forecast", "--horizon", "3", "--wait")
+    assert done.returncode == 0, done.stderr
+    for words in ("95 % range", "Upside:", "of 30 paths", "SIMULATED", "Not investment advice"):
+        assert words in done.stdout
+
+
+def test_forecast_without_waiting_prints_the_id(run: Run, stores: Stores) -> None:
+    ingested(stores)
+    done = run("forecast")
+    assert stores.queue.status(done.stdout.strip()).state == "queued"
+
+
+def test_status_shows_series_queue_and_workers(run: Run, stores: Stores) -> None:
+    ingested(stores, state="stale", problem="no venue answered")
+    run("forecast")
+    shown = run("status").stdout
+    for words in ("0 workers alive, 1 forecasts waiting", "BTCUSDT 1h", "STALE", "no venue answered"):
+        assert words in shown
+    told = json.loads(run("status", "--json").stdout)
+    assert (told["waiting"], told["workers"], told["series"][0]["state"]) == (1, 0, "stale")
+
+
+@pytest.mark.parametrize(
+    ("words", "knobs", "expected"),
+    [
+        (("forecast", "--horizon", "0"), {}, "horizon is 0, but allowed is a whole number of candles from 1 to 448"),
+        (("forecast", "--temperature", "-1"), {}, "temperature is -1.0, but allowed is a number above 0"),
+        (("forecast", "--model", "GPT"), {}, "Kronos-base"),
+        (("forecast", "--symbol", "XYZUSDT"), {}, "these series are: BTCUSDT 1h"),
+        (("forecast", "--wait", "--timeout", "1"), {}, "0 workers are alive"),
+        (("worker",), {"KRONOS_MODEL__DEVICE": "gpu"}, "model.device (KRONOS_MODEL__DEVICE) is 'gpu'"),
+        (("web",), {"KRONOS_WEB__PORT": "x"}, "web.port (KRONOS_WEB__PORT) is 'x'"),
+        (("status",), {"KRONOS_REDIS__URL": "redis://127.0.0.1:1/0"}, "Redis cannot be used"),
+        (("status",), {"KRONOS_REDIS__URL": "http://nowhere"}, "redis.url (KRONOS_REDIS__URL) is 'http://nowhere'"),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_one_line(
+    run: Run, stores: Stores, words: tuple[str, ...], knobs: dict[str, str], expected: str
+) -> None:
+    ingested(stores)
+    done = run(*words, **knobs)
+    assert done.returncode == 1
+    last_line = done.stderr.strip().splitlines()[-1]
+    assert last_line.startswith("kronos-live: ")
+    assert expected in last_line
+    assert "Traceback" not in done.stderr
+
+
+def test_help_teaches(run: Run) -> None:
+    for words in ((), ("forecast",), ("worker",), ("demo",)):
+        shown = run(*words, "--help")
+        assert shown.returncode == 0
+        assert "Usage: " in shown.stdout
+    assert "kronos-live forecast --symbol BTCUSDT --horizon 24 --wait" in run("forecast", "--help").stdout

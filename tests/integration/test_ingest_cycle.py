@@ -25,7 +25,7 @@ from shared.redis_connection import connect
 from shared.settings import RedisSettings
 from tests.builders import finished_forecast, forecast_request
 from tests.conftest import PROJECT, free_port, redis_server_binary
-from tests.ingest_parts import HOUR_MS, NOON_MS, Clock, Ingest, ingest_settings, nowhere
+from tests.ingest_parts import HOUR_MS, NOON_MS, Clock, Ingest, ingest_settings, nowhere, replaced
 from tests.venue_server import VenueServer
 
 DUE_MS = NOON_MS - 5000 - HOUR_MS
@@ -208,6 +208,14 @@ def test_a_clock_that_is_wrong_costs_no_candle(ahead_s: int, server: VenueServer
     assert ingest.status.state == "live"
 
 
+def test_a_clock_a_moment_ahead_waits_for_the_candle_instead_of_losing_it(server: VenueServer, redis: Redis) -> None:
+    ahead = Clock(NOON_MS)
+    server.now_ms = lambda: ahead.at_ms - 1500  # type: ignore[method-assign]
+    ingest = Ingest(replaced(ingest_settings(server.url), venues={"settle_seconds": 0.0}), redis, ahead)
+    turns_until(ingest, lambda: ingest.queue.waiting() == 2)
+    assert NOON_MS - 5000 + HOUR_MS <= server.now_ms() <= NOON_MS - 5000 + HOUR_MS + 1000
+
+
 def test_every_candle_of_a_short_interval_is_fetched_although_turns_run_over(
     server: VenueServer, redis: Redis, clock: Clock
 ) -> None:
@@ -218,7 +226,7 @@ def test_every_candle_of_a_short_interval_is_fetched_although_turns_run_over(
     def slow(expected_open_ms: int | None, *, may_simulate: bool):  # type: ignore[no-untyped-def]
         found = find(expected_open_ms, may_simulate=may_simulate)
         seen.append(found.window.last_open_time_ms)
-        clock.wait(58 if len(seen) == 2 else 1)
+        clock.wait(62 if len(seen) == 2 else 1)
         return found
 
     ingest.market.find = slow  # type: ignore[method-assign]

@@ -5,6 +5,7 @@ One story for the API and the command line, so that both refuse the same things 
 
 from __future__ import annotations
 
+import reprlib
 import secrets
 
 from pydantic import ValidationError
@@ -33,9 +34,11 @@ def request_error(error: ValidationError) -> RequestError:
     fields = ForecastOverrides.model_fields
     if name not in fields:
         allowed = ", ".join(fields)
-        what = f"{name!r} is not something to ask for" if name else "A request must be a JSON object"
+        what = f"{reprlib.repr(name)} is not something to ask for" if name else "A request must be a JSON object"
         return RequestError(f"{what}; what can be set is {allowed}.", field=name or None)
-    return RequestError(f"{name} is {problem['input']!r}, but allowed is {describe_allowed(fields[name])}.", field=name)
+    return RequestError(
+        f"{name} is {reprlib.repr(problem['input'])}, but allowed is {describe_allowed(fields[name])}.", field=name
+    )
 
 
 def ask_for_forecast(settings: Settings, klines: KlineStore, queue: ForecastQueue, wishes: ForecastOverrides) -> str:

@@ -24,16 +24,17 @@ CONNECT_TIMEOUT_S = 3
 RETRIES = 3
 
 
-def connect(settings: RedisSettings) -> Redis:
+def connect(settings: RedisSettings, *, answer_timeout_s: float | None = None) -> Redis:
     """A client for `redis.url`, not yet connected; each command is tried again over about a second of outage.
 
-    There is no limit on a command's answer, since RQ's workers wait in Redis for their next job.
+    A command's answer is waited for without limit unless one is given: RQ's workers wait in Redis for their next job.
     """
     url = settings.url.get_secret_value()
     try:
         return Redis.from_url(
             url,
             socket_connect_timeout=CONNECT_TIMEOUT_S,
+            socket_timeout=answer_timeout_s,
             health_check_interval=30,
             retry=Retry(ExponentialBackoff(cap=1, base=0.1), RETRIES),
             retry_on_error=[RedisConnectionError, RedisTimeoutError],

@@ -6,6 +6,7 @@ Knows HTTP and the contracts; what may be asked for is checked in shared/adhoc_f
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
@@ -111,7 +112,9 @@ def _add_asking(api: APIBlueprint, settings: Settings, stores: Stores) -> None:
         same paths.
         """
         check_write_access(request, settings.web)
-        forecast_id = ask_for_forecast(settings, stores.klines, stores.queue, read_wishes(_json_body()))
+        forecast_id = ask_for_forecast(
+            settings, stores.klines, stores.queue, read_wishes(_json_body(settings.limits.max_body_bytes))
+        )
         return _json(stores.queue.status(forecast_id), 202, {"Location": f"{api.url_prefix}/forecasts/{forecast_id}"})
 
 
@@ -205,16 +208,26 @@ def refuse_parameters(error: ValidationError) -> NoReturn:
     problem = error.errors()[0]
     name = str(problem["loc"][0])
     if error.title == ForecastPath.__name__:
-        raise NotFoundError(f"There is no forecast {problem['input']!r}: an id has letters, digits, _ and - only.")
+        raise NotFoundError(
+            f"There is no forecast {reprlib.repr(problem['input'])}: an id has letters, digits, _ and - only."
+        )
     fields = ForecastsQuery.model_fields if error.title == ForecastsQuery.__name__ else SeriesQuery.model_fields
     if name not in fields:
         raise RequestError(f"{name!r} is no parameter here; known are {', '.join(fields)}.", field=name)
-    raise RequestError(f"{name} is {problem['input']!r}, but allowed is {describe_allowed(fields[name])}.", field=name)
+    raise RequestError(
+        f"{name} is {reprlib.repr(problem['input'])}, but allowed is {describe_allowed(fields[name])}.", field=name
+    )
 
 
-def _json_body() -> object:
-    """The decoded body; an empty one is an empty wish. Raises Refused (400 or 415)."""
-    raw = request.get_data()
+def _json_body(limit: int) -> object:
+    """The decoded body of at most `limit` bytes; an empty one is an empty wish. Raises Refused (400, 413 or 415)."""
+    raw = request.stream.read(limit + 1)  # ours, since werkzeug cuts a body of unstated length at its limit in silence
+    if len(raw) > limit:
+        raise Refused(413, f"The body is larger than the {limit} bytes that are allowed (limits.max_body_bytes).")
+    if len(raw) < (request.content_length or 0):
+        raise Refused(
+            400, f"The body ended after {len(raw)} of the {request.content_length} bytes that were announced."
+        )
     if not raw.strip():
         return {}
     if not request.is_json:

@@ -62,7 +62,6 @@ def create_app(
         validation_error_model=Problem,
         doc_ui=False,
     )
-    app.config["MAX_CONTENT_LENGTH"] = settings.limits.max_body_bytes
     stores = Stores(klines, forecasts, queue)
     app.register_api(forecast_api(settings, stores, now_ms))
     app.register_blueprint(forecast_pages(settings, stores, now_ms))

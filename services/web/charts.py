@@ -50,7 +50,7 @@ def _history_line(klines: KlineWindow) -> Trace:
         "name": "close",
         "x": klines.open_times_ms.tolist(),
         "y": klines.values[:, CLOSE].tolist(),
-        "hovertemplate": "%{y:,.8~g}",
+        "hovertemplate": "%{y:,.7~g}",
         "meta": {"role": "history"},
     }
 
@@ -79,7 +79,7 @@ def _line(forecast: Forecast, role: str, values: list[float]) -> Trace:
         "name": role,
         "x": [forecast.last_open_time_ms, *forecast.open_times_ms],
         "y": [forecast.last_close, *_drawable(values)],
-        "hovertemplate": "%{y:,.8~g}",
+        "hovertemplate": "%{y:,.7~g}",
         "meta": {"role": role},
     }
 
@@ -104,7 +104,7 @@ def _band_traces(forecast: Forecast, band: Band) -> list[Trace]:
             "name": band_name(band),
             "fill": "tonexty",
             "customdata": lower["y"],
-            "hovertemplate": "%{customdata:,.8~g} to %{y:,.8~g}",
+            "hovertemplate": "%{customdata:,.7~g} to %{y:,.7~g}",
         },
     ]
 
@@ -116,7 +116,7 @@ def _layout(forecast: Forecast) -> Figure:
         "bargap": 0.25,
         "xaxis": {"type": "date", "showgrid": False, "anchor": "y2"},
         "yaxis": {"domain": [0.26, 1], "automargin": True, "tickformat": ",~r", "nticks": 6},
-        "yaxis2": {"domain": [0, 0.18], "automargin": True, "tickformat": "~s", "nticks": 3, "fixedrange": True},
+        "yaxis2": {"domain": [0, 0.18], "automargin": True, "tickformat": "~s", "nticks": 3},
         "showlegend": False,  # the page has a legend that wraps on a phone
         "shapes": [
             {

@@ -23,6 +23,7 @@ from shared.redis_connection import connect
 from shared.settings import Settings, WebSettings
 
 STOP_WITHIN_S = 1  # what a running request may still take once we are told to end
+REDIS_ANSWERS_WITHIN_S = 2  # nothing that is asked for here takes Redis long
 BACKLOG = 128
 
 log = get_logger(__name__)
@@ -44,7 +45,7 @@ def run(settings: Settings) -> None:
 
 def _application(settings: Settings) -> Flask:
     """Connects lazily, so it may be made before gunicorn forks."""
-    redis = connect(settings.redis)
+    redis = connect(settings.redis, answer_timeout_s=REDIS_ANSWERS_WITHIN_S)
     return create_app(
         settings,
         KlineStore(redis, settings.retention.snapshots_per_series),

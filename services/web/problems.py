@@ -10,7 +10,7 @@ from typing import Any
 
 from flask import Flask, Response, make_response, render_template, request
 from pydantic import BaseModel, Field
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from shared.errors import KronosLiveError, NotFoundError, QueueFullError, RequestError, StoreUnavailableError
 from shared.logs import get_logger
@@ -108,9 +108,6 @@ def _http_error(error: HTTPException) -> Response:
             detail = f"There is nothing at {request.path}."
         case MethodNotAllowed():
             detail = f"{request.method} is not possible at {request.path}; possible is {', '.join(error.valid_methods or [])}."
-        case RequestEntityTooLarge():
-            limit = request.max_content_length
-            detail = f"The body is larger than the {limit} bytes that are allowed (limits.max_body_bytes)."
     kept = {name: value for name, value in error.get_headers() if name in {"Allow", "Retry-After", "WWW-Authenticate"}}
     return _answer(status, detail, headers=kept)
 

@@ -35,7 +35,7 @@ function wallClock(ms) {
   return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
 }
 
-/** On a phone a history of two horizons is enough before the forecast; the rest is a swipe away. */
+/** On a phone a history of two horizons is enough before the forecast. */
 function recent(data) {
   const forecast = data.find((trace) => trace.meta.role === "mean").x;
   const [start, end] = [forecast[0], forecast.at(-1)];
@@ -43,15 +43,17 @@ function recent(data) {
 }
 
 function dressed({ data, layout }, narrow) {
+  const touched = matchMedia("(pointer: coarse)").matches; // a finger on the chart scrolls the page
   const text = colour("text-soft");
-  const axis = { gridcolor: colour("line"), linecolor: colour("line"), zeroline: false, tickfont: { color: text } };
+  const axis = { gridcolor: colour("line"), linecolor: colour("line"), zeroline: false, tickfont: { color: text }, fixedrange: touched };
   return {
     data: data.map((trace) => ({ ...trace, x: trace.x.map(wallClock), ...styles[trace.meta.role]() })),
     layout: {
       ...layout,
+      dragmode: touched ? false : layout.dragmode,
       xaxis: { ...layout.xaxis, ...axis, ...(narrow && recent(data)), title: { text: `candle opens, ${zoneName()}`, font: { size: 12, color: text } } },
       yaxis: { ...layout.yaxis, ...axis },
-      yaxis2: { ...layout.yaxis2, ...axis },
+      yaxis2: { ...layout.yaxis2, ...axis, fixedrange: true },
       shapes: layout.shapes.map((shape) => ({ ...shape, x0: wallClock(shape.x0), x1: wallClock(shape.x1), line: { ...shape.line, color: text } })),
       annotations: layout.annotations.map((note) => ({ ...note, font: { size: narrow ? 22 : 44, color: colour("alarm") } })),
       hoverlabel: { bgcolor: colour("card"), bordercolor: colour("line"), font: { color: colour("text"), size: 12 } },

@@ -27,17 +27,19 @@ RETRIES = 3
 def connect(settings: RedisSettings, *, answer_timeout_s: float | None = None) -> Redis:
     """A client for `redis.url`, not yet connected; each command is tried again over about a second of outage.
 
-    A command's answer is waited for without limit unless one is given: RQ's workers wait in Redis for their next job.
+    A command's answer is waited for without limit unless one is given (RQ's workers wait in Redis for their next job);
+    what has not answered within a given limit is not asked again.
     """
     url = settings.url.get_secret_value()
+    tried_again = [RedisConnectionError] if answer_timeout_s else [RedisConnectionError, RedisTimeoutError]
     try:
         return Redis.from_url(
             url,
             socket_connect_timeout=CONNECT_TIMEOUT_S,
             socket_timeout=answer_timeout_s,
             health_check_interval=30,
-            retry=Retry(ExponentialBackoff(cap=1, base=0.1), RETRIES),
-            retry_on_error=[RedisConnectionError, RedisTimeoutError],
+            retry=Retry(ExponentialBackoff(cap=1, base=0.1), RETRIES, supported_errors=tuple(tried_again)),
+            retry_on_error=tried_again,
         )
     except ValueError as error:
         raise SettingsError(

@@ -15,8 +15,13 @@ def main(folders: list[str]) -> None:
     if not folders:
         sys.exit("usage: python -m tests.parity DIR [DIR...]   (each laid out like tests/parity/golden/*)")
     torch.set_num_threads(1)  # cases are small: threads would only wait for each other
-    for folder in folders:
-        print(json.dumps(differences(Case.read(Path(folder)))), flush=True)
+    for folder in map(Path, folders):
+        if folder.is_file():
+            print(f"{folder} is a file, not a case: left out", file=sys.stderr)  # as golden/* also names its README
+            continue
+        if not (folder / "case.json").exists():
+            sys.exit(f"{folder} is no case: it has no case.json")
+        print(json.dumps(differences(Case.read(folder))), flush=True)
 
 
 if __name__ == "__main__":

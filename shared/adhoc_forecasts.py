@@ -5,6 +5,7 @@ One story for the API and the command line, so that both refuse the same things 
 
 from __future__ import annotations
 
+import json
 import reprlib
 import secrets
 
@@ -22,7 +23,7 @@ SHORTEST_HISTORY = 64  # candles that `overflow: trim` always leaves to the mode
 def read_wishes(values: object) -> ForecastOverrides:
     """Turn decoded JSON into wishes. Raises RequestError that names the first wrong field, its value and what is allowed."""
     try:
-        return ForecastOverrides.model_validate(values)
+        return ForecastOverrides.model_validate_json(json.dumps(values), strict=True)  # true is not 1, nor is "1"
     except ValidationError as error:
         raise request_error(error) from None
 

@@ -38,6 +38,7 @@ from shared.kline_store import SeriesStatus, describe_missing_series
 from shared.klines import Interval
 from shared.settings import Settings, Symbol, describe_allowed
 
+WRITE_TOKEN = "write_token"  # noqa: S105 - the security scheme's name in the API description
 SYMBOL = "2 to 20 capital letters and digits, as in BTCUSDT; left out: the configured one"
 INTERVAL = "one of " + ", ".join(interval.value for interval in Interval) + "; left out: the configured one"
 
@@ -103,6 +104,7 @@ def _add_asking(api: APIBlueprint, settings: Settings, stores: Stores) -> None:
     @api.post(
         "/forecasts",
         responses={202: JobStatus, **_problems(400, 401, 403, 413, 415, 422, 429)},
+        security=[{}, {WRITE_TOKEN: []}],  # asked for where one is configured
         openapi_extensions=body,
     )
     def ask() -> Response:
@@ -158,7 +160,7 @@ def _add_parts(api: APIBlueprint, stores: Stores) -> None:
     @api.get("/forecasts/<forecast_id>/paths.csv", responses={200: csv, **_problems(404)})
     def paths(path: ForecastPath) -> Response:
         """All paths of a forecast as drawn, one row for each path and step; open_time in UTC."""
-        forecast = stores.forecasts.load(path.forecast_id)
+        forecast = _load_finished(stores, path.forecast_id)
         rows = csv_rows(forecast, stores.forecasts.load_paths(path.forecast_id))
         response = Response(rows, mimetype="text/csv")
         response.headers["Content-Disposition"] = f'attachment; filename="{forecast.id}-paths.csv"'
@@ -167,7 +169,7 @@ def _add_parts(api: APIBlueprint, stores: Stores) -> None:
     @api.get("/forecasts/<forecast_id>/chart.json", responses={200: figure, **_problems(404)})
     def chart(path: ForecastPath) -> Response:
         """The forecast and the klines before it as a Plotly figure."""
-        forecast = stores.forecasts.load(path.forecast_id)
+        forecast = _load_finished(stores, path.forecast_id)
         try:
             history = stores.klines.load(forecast.request.snapshot_id)
         except NotFoundError:
@@ -189,6 +191,14 @@ def find_forecast(stores: Stores, forecast_id: str) -> ForecastAnswer:
     if job.state == "finished":  # it landed between the two looks, or retention has dropped it since
         return finished(stores.forecasts.load(forecast_id))
     return ForecastAnswer(**dict(job))
+
+
+def _load_finished(stores: Stores, forecast_id: str) -> Forecast:
+    """A finished forecast. Raises NotFoundError that tells one on its way from one that never was."""
+    found = find_forecast(stores, forecast_id)
+    if found.forecast is None:
+        raise NotFoundError(f"Forecast {forecast_id} is {found.state}: it has no paths yet.")
+    return found.forecast
 
 
 def csv_rows(forecast: Forecast, paths: NDArray[np.float32]) -> Iterator[str]:

@@ -13,7 +13,8 @@ from flask import Flask, Response, g, jsonify, request
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
-from services.web.api import forecast_api, refuse_parameters
+from services.web.api import WRITE_TOKEN, forecast_api, refuse_parameters
+from services.web.compression import compressed
 from services.web.health import health_pages
 from services.web.pages import forecast_pages
 from services.web.problems import Problem, register_problems
@@ -60,6 +61,7 @@ def create_app(
         ),
         validation_error_callback=refuse_parameters,
         validation_error_model=Problem,
+        security_schemes={WRITE_TOKEN: {"type": "http", "scheme": "bearer"}},
         doc_ui=False,
     )
     stores = Stores(klines, forecasts, queue)
@@ -69,6 +71,7 @@ def create_app(
     app.add_url_rule("/openapi/openapi.json", "openapi", lambda: jsonify(app.api_doc))
     register_problems(app)
     app.before_request(_note_start)
+    app.after_request(compressed)
     app.after_request(_secure)
     app.after_request(_log_request)
     return app

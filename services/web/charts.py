@@ -114,7 +114,7 @@ def _layout(forecast: Forecast) -> Figure:
         "hovermode": "x unified",
         "dragmode": "pan",
         "bargap": 0.25,
-        "xaxis": {"type": "date", "showgrid": False, "anchor": "y2"},
+        "xaxis": {"type": "date", "showgrid": False, "anchor": "y2", "automargin": True},
         "yaxis": {"domain": [0.26, 1], "automargin": True, "tickformat": ",~r", "nticks": 6},
         "yaxis2": {"domain": [0, 0.18], "automargin": True, "tickformat": "~s", "nticks": 3},
         "showlegend": False,  # the page has a legend that wraps on a phone

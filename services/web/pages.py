@@ -24,6 +24,7 @@ from shared.settings import Settings
 
 POLL_S = 15
 POLL_WHILE_COMPUTING_S = 1
+POLL_WITHOUT_FORECAST_S = 3
 
 Tone = Literal["live", "stale", "simulated", "recorded", "bundled", "waiting", "failed", "worker", "older"]
 
@@ -143,6 +144,7 @@ def _next_update(situation: Situation) -> datetime | None:
 
 
 def _page(*, computing: bool, **shown: Any) -> Response:
-    poll_s = POLL_WHILE_COMPUTING_S if computing else POLL_S
+    without = POLL_S if shown["forecast"] else POLL_WITHOUT_FORECAST_S
+    poll_s = POLL_WHILE_COMPUTING_S if computing else without
     response = make_response(render_template("forecast.html", poll_s=poll_s, **shown))
     return conditional(response)

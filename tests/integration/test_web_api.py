@@ -66,6 +66,7 @@ def test_a_forecast_can_be_followed_from_the_queue_until_it_is_there(
     location = web.post("/api/v1/forecasts").headers["Location"]
     queued = web.get(location).json()
     assert (queued["state"], queued["forecast"], queued["progress"]) == ("queued", None, None)
+    assert "is queued" in web.get(f"{location}/paths.csv").json()["detail"]
     job_as_running(redis, queued["id"], 7, 24)
     running = web.get(location).json()
     assert running["state"] == "running"
@@ -201,6 +202,8 @@ def test_the_api_describes_itself_and_its_answers_are_as_described(web: httpx.Cl
     forecast = forecast_stored(stores, ingested(stores))
     document = web.get("/openapi/openapi.json").json()
     assert document["openapi"].startswith("3.1")
+    assert document["components"]["securitySchemes"] == {"write_token": {"type": "http", "scheme": "bearer"}}
+    assert document["paths"]["/api/v1/forecasts"]["post"]["security"] == [{}, {"write_token": []}]
     assert set(document["paths"]) == {
         "/api/v1/forecasts",
         "/api/v1/forecasts/latest",
@@ -231,6 +234,22 @@ def test_every_answer_forbids_what_it_does_not_need(web: httpx.Client, path: str
     assert "script-src 'self'" in policy
     assert "unsafe-eval" not in policy
     assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize("path", ["/", "/api/v1/forecasts/latest", "/static/vendor/plotly-finance.min.js"])
+def test_answers_are_smaller_for_whoever_takes_gzip_and_the_same_in_content(
+    web: httpx.Client, stores: Stores, path: str
+) -> None:
+    forecast_stored(stores, ingested(stores))
+    plain = web.get(path, headers={"Accept-Encoding": "identity"})
+    packed = web.get(path, headers={"Accept-Encoding": "gzip"})
+    assert "Content-Encoding" not in plain.headers
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert int(packed.headers["Content-Length"]) < int(plain.headers["Content-Length"]) / 2
+    assert packed.content == plain.content
+    assert packed.headers["Vary"] == plain.headers["Vary"] == "Accept-Encoding"
+    again = web.get(path, headers={"Accept-Encoding": "gzip", "If-None-Match": packed.headers["ETag"]})
+    assert again.status_code == 304
 
 
 def test_another_interval_has_a_latest_forecast_of_its_own(web: httpx.Client, stores: Stores) -> None:

@@ -44,6 +44,8 @@ def _one_series_with_a_forecast(web: httpx.Client, stores: Stores) -> None:
         ({"horizon": 10_000}, "horizon", ["10000", "1 to 448"]),
         ({"horizon": 2.5}, "horizon", ["2.5", "whole number"]),
         ({"horizon": "many"}, "horizon", ["many", "1 to 448"]),
+        ({"horizon": True}, "horizon", ["True", "whole number"]),
+        ({"top_k": "5"}, "top_k", ["'5'", "whole number"]),
         ({"temperature": -1}, "temperature", ["-1", "above 0, to 5"]),
         ({"temperature": 0}, "temperature", ["0", "above 0"]),
         ({"top_p": 1.1}, "top_p", ["1.1", "above 0, to 1"]),

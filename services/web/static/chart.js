@@ -51,7 +51,7 @@ function dressed({ data, layout }, narrow) {
     layout: {
       ...layout,
       dragmode: touched ? false : layout.dragmode,
-      xaxis: { ...layout.xaxis, ...axis, ...(narrow && recent(data)), title: { text: `candle opens, ${zoneName()}`, font: { size: 12, color: text } } },
+      xaxis: { ...layout.xaxis, ...axis, ...(narrow && recent(data)), title: { text: `candle opens, ${zoneName()}`, standoff: 10, font: { size: 12, color: text } } },
       yaxis: { ...layout.yaxis, ...axis },
       yaxis2: { ...layout.yaxis2, ...axis, fixedrange: true },
       shapes: layout.shapes.map((shape) => ({ ...shape, x0: wallClock(shape.x0), x1: wallClock(shape.x1), line: { ...shape.line, color: text } })),

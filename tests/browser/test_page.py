@@ -208,21 +208,18 @@ def luminance(page: Page) -> float:
 def test_the_page_is_as_dark_as_the_person_prefers_and_remembers_what_they_choose_here(
     page: Page, web_address: str, stores: Stores
 ) -> None:
+    history_colour = "document.getElementById('chart').data.find((one) => one.meta.role === 'history').line.color"
     forecast_stored(stores, ingested(stores))
     page.goto(web_address)
     drawn(page)
     assert luminance(page) > 200
+    by_day = page.evaluate(history_colour)
     page.emulate_media(color_scheme="dark")
+    page.wait_for_function(f"{history_colour} !== '{by_day}'")
     assert luminance(page) < 60
-    history = page.evaluate(
-        "document.getElementById('chart').data.find((one) => one.meta.role === 'history').line.color"
-    )
     page.get_by_role("button", name="Dark").click()
+    page.wait_for_function(f"{history_colour} === '{by_day}'")
     assert luminance(page) > 200
-    repainted = page.evaluate(
-        "document.getElementById('chart').data.find((one) => one.meta.role === 'history').line.color"
-    )
-    assert repainted != history
     page.reload()
     assert luminance(page) > 200
 

@@ -17,6 +17,7 @@ from shared.forecasts import scheduled_forecast_id
 from tests.browser.conftest import PHONE, Complaints
 from tests.builders import forecast_request
 from tests.conftest import free_port
+from tests.processes import eventually
 from tests.web_server import (
     HOUR_MS,
     forecast_stored,
@@ -215,10 +216,10 @@ def test_the_page_is_as_dark_as_the_person_prefers_and_remembers_what_they_choos
     assert luminance(page) > 200
     by_day = page.evaluate(history_colour)
     page.emulate_media(color_scheme="dark")
-    page.wait_for_function(f"{history_colour} !== '{by_day}'")
+    eventually(lambda: page.evaluate(history_colour) != by_day, 10)
     assert luminance(page) < 60
     page.get_by_role("button", name="Dark").click()
-    page.wait_for_function(f"{history_colour} === '{by_day}'")
+    eventually(lambda: page.evaluate(history_colour) == by_day, 10)
     assert luminance(page) > 200
     page.reload()
     assert luminance(page) > 200

@@ -49,8 +49,3 @@ def span(milliseconds: int) -> str:
 def expected_return(forecast: Forecast) -> float:
     """The mean path's last close against the last known close, as a share."""
     return forecast.close.mean[-1] / forecast.last_close - 1
-
-
-def return_of(forecast: Forecast, close: float) -> float:
-    """A close against the last known one, as a share."""
-    return close / forecast.last_close - 1

@@ -26,7 +26,7 @@ POLL_S = 15
 POLL_WHILE_COMPUTING_S = 1
 POLL_WITHOUT_FORECAST_S = 3
 
-Tone = Literal["live", "stale", "simulated", "recorded", "bundled", "waiting", "failed", "worker", "older"]
+Tone = Literal["live", "stale", "simulated", "recorded", "bundled", "waiting", "failed", "worker"]
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from honcho.printer import Printer
 from services.local_redis import redis_server_binary
 from shared.errors import KronosLiveError, SettingsError
 from shared.forecast_store import ForecastStore
+from shared.forecasts import Forecast
 from shared.redis_connection import connect
 from shared.settings import Settings, load_settings
 
@@ -52,6 +53,7 @@ def run_demo(folder: Path, port: int) -> int:
         KRONOS_WEB__HOST="127.0.0.1",
         KRONOS_WEB__PORT=str(port),
     )
+    os.environ.setdefault("KRONOS_LOGS__FORMAT", "console")  # a person reads it, through honcho's pipe
     settings = load_settings()
     environment = {
         **os.environ,
@@ -101,12 +103,23 @@ def _announce_first_forecast(settings: Settings, port: int, redis_socket: Path) 
             kronos_live = Path(sys.executable).parent / "kronos-live"
             print(
                 f"\n  Kronos Live: http://127.0.0.1:{port}   (first forecast: {forecast.id})\n"
+                f"  {_what_it_shows(forecast)}\n"
                 f"  From another shell: KRONOS_REDIS__URL=unix://{redis_socket} {kronos_live} forecast --wait\n"
                 f"  Ctrl+C stops everything.\n",
                 flush=True,
             )
             return
         time.sleep(0.2)
+
+
+def _what_it_shows(forecast: Forecast) -> str:
+    """In one line, from which data and model: what is made up or stands in is said in capitals here too."""
+    made_by = forecast.provenance
+    klines = f"klines from {made_by.venue}" if made_by.origin == "live" else f"{made_by.origin.upper()} klines"
+    model = made_by.model.name
+    if made_by.model_stands_in_for:
+        return f"{klines}; BUNDLED MODEL {model} stands in for {made_by.model_stands_in_for}: {made_by.model_stands_in_because}"
+    return f"{klines}; {model} ({made_by.model.source})"
 
 
 def _answers(port: int) -> bool:

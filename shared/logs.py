@@ -14,7 +14,8 @@ from shared.settings import LogSettings
 def configure_logs(settings: LogSettings, service: str) -> None:
     """Send our own logs and those of the libraries to standard error in one format, each line naming its service."""
     as_json = settings.format == "json" or (settings.format == "auto" and not sys.stderr.isatty())
-    renderer: Any = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+    for_people = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    renderer: Any = structlog.processors.JSONRenderer() if as_json else for_people
     shared_steps: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,

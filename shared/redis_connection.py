@@ -56,7 +56,7 @@ def wait_until_ready(redis: Redis, *, first_pause_s: float = 0.2, longest_pause_
                 redis.ping()
             return
         except StoreUnavailableError as error:
-            log.warning("waiting for redis", reason=str(error), again_in_s=round(pause, 1))
+            log.warning("waiting_for_redis", reason=str(error), again_in_s=round(pause, 1))
             time.sleep(pause)
             pause = min(2 * pause, longest_pause_s)
 

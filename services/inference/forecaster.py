@@ -65,7 +65,7 @@ class Forecaster:
         name = self._settings.model.model_name
         model = self._model(name, is_default=True)
         if model.stands_in_for:
-            log.warning("bundled model stands in", model=model.name, configured=model.stands_in_for, reason=model.why)
+            log.warning("bundled_model_stands_in", model=model.name, configured=model.stands_in_for, reason=model.why)
         hour = Interval.H1.ms
         times = hour * np.arange(LEAST_HISTORY, dtype=np.int64)
         flat = np.ones((LEAST_HISTORY, len(COLUMNS)))
@@ -73,7 +73,7 @@ class Forecaster:
         options = SamplingOptions(num_samples=WARM_UP_PATHS, temperature=1, top_k=0, top_p=0.9, seed=0)
         sample_paths(model.kronos, model.tokenizer, context, options, max_context=model.max_context)
         log.info(
-            "model ready",
+            "model_ready",
             model=model.name,
             source=model.source,
             device=str(model.device),

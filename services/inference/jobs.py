@@ -70,7 +70,7 @@ def _forecast_and_store(workbench: Workbench, forecast_id: str, request: dict[st
     forecast, paths = workbench.forecaster.forecast(forecast_id, asked, window, report_progress)
     workbench.forecasts.save(forecast, paths)
     log.info(
-        "forecast stored",
+        "forecast_stored",
         forecast=forecast_id,
         venue=window.venue,
         origin=window.origin,
@@ -81,5 +81,5 @@ def _forecast_and_store(workbench: Workbench, forecast_id: str, request: dict[st
 
 
 def _fail(forecast_id: str, tries: int, reason: str, *, permanent: bool) -> None:
-    log.warning("forecast failed", forecast=forecast_id, tries=tries, reason=reason, will_retry=not permanent)
+    log.warning("forecast_failed", forecast=forecast_id, tries=tries, reason=reason, will_retry=not permanent)
     record_failure(reason, permanent=permanent)

@@ -70,9 +70,10 @@ def run(settings: Settings) -> None:
         )
     )
     worker = _worker(settings, redis, forecaster)
-    log.info("worker ready", worker=worker.name, queue=settings.queue.name)
-    worker.work(logging_level=settings.logs.level.upper())
-    log.info("worker ended", worker=worker.name)
+    log.info("worker_ready", worker=worker.name, queue=settings.queue.name)
+    # RQ tells of each job in five lines; our own say it in one.
+    worker.work(logging_level="DEBUG" if settings.logs.level == "debug" else "WARNING")
+    log.info("worker_ended", worker=worker.name)
     sys.exit(0)
 
 

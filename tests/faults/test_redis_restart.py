@@ -44,7 +44,7 @@ def test_a_worker_outlives_a_restart_of_redis_and_what_was_stored_is_still_there
     }
     try:
         with service("worker", environment, tmp_path) as worker:
-            worker.wait_for_log("worker ready")
+            worker.wait_for_log("worker_ready")
             client = Redis(port=port)
             queue, forecasts = ForecastQueue(client, settings().queue), ForecastStore(client, keep=10)
             snapshot_id = KlineStore(client, keep=10).save(kline_window())

@@ -50,7 +50,7 @@ def house(redis: Redis, redis_url: str, tmp_path: Path) -> House:
 @pytest.fixture
 def worker(house: House) -> Iterator[Service]:
     with service("worker", house.environment, house.folder) as running:
-        running.wait_for_log("worker ready")
+        running.wait_for_log("worker_ready")
         yield running
 
 
@@ -114,7 +114,7 @@ def test_workers_of_one_machine_share_its_cores(house: House) -> None:
     environment = {**house.environment, "KRONOS_WORKER__THREADS": "0"}
     with service("worker", environment, house.folder) as one, service("worker", environment, house.folder) as two:
         for running in (one, two):
-            running.wait_for_log("worker ready")
+            running.wait_for_log("worker_ready")
         eventually(lambda: house.queue.workers() == 2, 10)
         house.enqueue("shared", num_samples=2, horizon=2)
         assert house.ends("shared") == "finished"
@@ -124,7 +124,7 @@ def test_workers_of_one_machine_share_its_cores(house: House) -> None:
 def test_a_worker_that_starts_before_redis_waits_for_it_and_says_so(house: House) -> None:
     environment = {**house.environment, "KRONOS_REDIS__URL": "redis://127.0.0.1:1/0"}
     with service("worker", environment, house.folder) as waiting:
-        waiting.wait_for_log("waiting for redis")
+        waiting.wait_for_log("waiting_for_redis")
         assert "KRONOS_REDIS__URL" in waiting.log()
         assert "Traceback" not in waiting.log()
 

@@ -165,4 +165,4 @@ if __name__ == "__main__":
     try:
         main()
     except KronosLiveError as error:
-        raise SystemExit(error.message) from None
+        raise SystemExit(str(error)) from None

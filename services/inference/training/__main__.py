@@ -16,7 +16,7 @@ from services.inference.training.checkpoint_folder import write_checkpoint
 from services.inference.training.fit_model import fit_model
 from services.inference.training.fit_tokenizer import fit_tokenizer, tokenizer_quality
 from services.inference.training.kline_files import find_kline_files, read_stretches
-from services.inference.training.optimisation import Progress, Recipe
+from services.inference.training.optimisation import SAVE_EVERY_S, Progress, Recipe
 from services.inference.training.sizes import MODEL_NAME, NANO_MODEL, NANO_TOKENIZER, TOKENIZER_NAME
 from services.inference.training.windows import WindowSource
 from services.inference.weights import load_tokenizer
@@ -46,6 +46,7 @@ class _Plan:
     interval: Interval
     window: int
     history: tuple[int, int]
+    save_every_s: float
 
     def source(self) -> WindowSource:
         before_ms = int(self.until.replace(tzinfo=UTC).timestamp() * 1000) + Interval.D1.ms
@@ -80,6 +81,9 @@ def shared_options(command: Command) -> Command:
         click.option("--learning-rate", default=2e-3, type=click.FloatRange(min=0, min_open=True), show_default=True),
         click.option("--seed", default=1, type=click.IntRange(min=0), show_default=True),
         click.option("--threads", default=2, type=click.IntRange(min=1), show_default=True, help="CPU threads."),
+        click.option(
+            "--save-every", default=SAVE_EVERY_S, type=click.FloatRange(min=0), show_default=True, help="Seconds."
+        ),
         click.option("--bfloat16", is_flag=True, help="bf16 autocast; no faster on a CPU at this size."),
     )
     for option in reversed(options):
@@ -125,7 +129,9 @@ def both(tokenizer_steps: int, model_steps: int, **options: Any) -> None:
 
 def _fit_tokenizer(plan: _Plan, source: WindowSource, recipe: Recipe) -> None:
     state = plan.out / "state" / f"{TOKENIZER_NAME}.safetensors"
-    fitted = fit_tokenizer(NANO_TOKENIZER, source, plan.history, recipe, state, _say("tokenizer"))
+    fitted = fit_tokenizer(
+        NANO_TOKENIZER, source, plan.history, recipe, state, _say("tokenizer"), save_every_s=plan.save_every_s
+    )
     size = write_checkpoint(fitted, plan.out / TOKENIZER_NAME)
     quality = tokenizer_quality(fitted, source, windows=64, history=plan.history[1])
     click.echo(json.dumps({"checkpoint": TOKENIZER_NAME, "bytes": size, **quality}))
@@ -134,7 +140,9 @@ def _fit_tokenizer(plan: _Plan, source: WindowSource, recipe: Recipe) -> None:
 def _fit_model(plan: _Plan, source: WindowSource, recipe: Recipe) -> None:
     state = plan.out / "state" / f"{MODEL_NAME}.safetensors"
     teacher = load_tokenizer(plan.out / TOKENIZER_NAME)
-    fitted = fit_model(NANO_MODEL, teacher, source, plan.history, recipe, state, _say("model"))
+    fitted = fit_model(
+        NANO_MODEL, teacher, source, plan.history, recipe, state, _say("model"), save_every_s=plan.save_every_s
+    )
     click.echo(json.dumps({"checkpoint": MODEL_NAME, "bytes": write_checkpoint(fitted, plan.out / MODEL_NAME)}))
 
 
@@ -153,6 +161,7 @@ def _plan(options: dict[str, Any]) -> _Plan:
         Interval(options["interval"]),
         options["window"],
         (shortest, longest),
+        options["save_every"],
     )
 
 
@@ -174,5 +183,5 @@ def _say(what: str) -> Callable[[Progress], None]:
 if __name__ == "__main__":
     try:
         main(standalone_mode=True)
-    except KronosLiveError as error:
-        raise SystemExit(error.message) from None
+    except (KronosLiveError, OSError) as error:
+        raise SystemExit(str(error)) from None

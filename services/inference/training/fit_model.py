@@ -13,7 +13,7 @@ from torch.nn import functional
 from services.inference.model.config import KronosConfig
 from services.inference.model.kronos import Kronos
 from services.inference.model.tokenizer import KronosTokenizer
-from services.inference.training.optimisation import Recipe, Report, fit
+from services.inference.training.optimisation import SAVE_EVERY_S, Recipe, Report, fit
 from services.inference.training.windows import WindowBatch, WindowSource
 
 # Inside the history, mean and std know the candles to come, which a forecast never does: there each token counts less.
@@ -44,7 +44,7 @@ def fit_model(
     state: Path,
     report: Report,
     *,
-    stop_at: int | None = None,
+    save_every_s: float = SAVE_EVERY_S,
 ) -> Kronos:
     """Train on the tokens of windows of `source`; `history` is the range of each window's normalising length."""
     torch.manual_seed(recipe.seed)
@@ -58,7 +58,7 @@ def fit_model(
         s1, s2 = ((loss * weights).sum() / weights.sum() for loss in (losses.s1, losses.s2))
         return (s1 + s2) / 2, {"s1": s1.item(), "s2": s2.item()}
 
-    fit(model, step_loss, recipe, state, report, stop_at=stop_at)
+    fit(model, step_loss, recipe, state, report, save_every_s=save_every_s)
     return model
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from services.inference.model.config import TokenizerConfig
 from services.inference.model.tokenizer import KronosTokenizer
-from services.inference.training.optimisation import Recipe, Report, fit
+from services.inference.training.optimisation import SAVE_EVERY_S, Recipe, Report, fit
 from services.inference.training.tokenizer_loss import tokenizer_loss
 from services.inference.training.windows import WindowSource
 
@@ -26,20 +26,19 @@ def fit_tokenizer(
     state: Path,
     report: Report,
     *,
-    stop_at: int | None = None,
-    column_weights: tuple[float, ...] = COLUMN_WEIGHTS,
+    save_every_s: float = SAVE_EVERY_S,
 ) -> KronosTokenizer:
     """Train on windows of `source`; `history` is the range from which each window's normalising length is drawn."""
     torch.manual_seed(recipe.seed)
     tokenizer = KronosTokenizer(config)
-    weights = torch.tensor(column_weights)
+    weights = torch.tensor(COLUMN_WEIGHTS)
 
     def step_loss(step: int) -> tuple[Tensor, dict[str, float]]:
         batch = source.draw(np.random.default_rng([recipe.seed, step]), recipe.batch, history)
         loss = tokenizer_loss(batch.candles, tokenizer(batch.candles), config, weights)
         return loss.total, {"coarse_mse": loss.coarse.item(), "full_mse": loss.full.item()}
 
-    fit(tokenizer, step_loss, recipe, state, report, stop_at=stop_at)
+    fit(tokenizer, step_loss, recipe, state, report, save_every_s=save_every_s)
     return tokenizer
 
 

@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from shared.errors import CheckpointError
 
 WARM_UP = 0.1  # share of the steps in which the learning rate rises
+REPORT_EVERY = 25  # steps
+SAVE_EVERY_S = 120.0
 LOWEST = 0.01  # of the peak, where the one cycle starts and ends
 
 
@@ -66,29 +68,26 @@ def fit(
     state: Path,
     report: Report,
     *,
-    report_every: int = 25,
-    save_every_s: float = 120.0,
-    stop_at: int | None = None,
+    save_every_s: float = SAVE_EVERY_S,
 ) -> None:
     """Train `module` in place, from `state` if that file exists, and leave the state there.
 
-    `stop_at` ends early, as an interruption would. Raises CheckpointError if the state belongs to another recipe.
+    An interruption loses at most the last `save_every_s` seconds. Raises CheckpointError if the state belongs to another
+    recipe or the loss is no longer finite.
     """
     optimiser = _optimiser(module, recipe)
     first = _restore(module, optimiser, recipe, state)
     started = saved = time.monotonic()
     module.train()
-    for step in range(first, recipe.steps if stop_at is None else min(stop_at, recipe.steps)):
+    for step in range(first, recipe.steps):
         loss, parts = _one_step(module, optimiser, step_loss, recipe, step)
-        if (step + 1) % report_every == 0 or step + 1 == recipe.steps:
-            pace = (time.monotonic() - started) / (step + 1 - first)
-            report(Progress(step + 1, recipe.steps, loss, parts, pace * (recipe.steps - step - 1)))
-        if time.monotonic() - saved > save_every_s:
-            _save(module, optimiser, recipe, step + 1, state)
+        done, last = step + 1, step + 1 == recipe.steps
+        if done % REPORT_EVERY == 0 or last:
+            pace = (time.monotonic() - started) / (done - first)
+            report(Progress(done, recipe.steps, loss, parts, pace * (recipe.steps - done)))
+        if last or time.monotonic() - saved > save_every_s:
+            _save(module, optimiser, recipe, done, state)
             saved = time.monotonic()
-        reached = step + 1
-    if first < recipe.steps:
-        _save(module, optimiser, recipe, reached, state)
     module.eval()
 
 
@@ -145,10 +144,14 @@ def _restore(module: nn.Module, optimiser: torch.optim.AdamW, recipe: Recipe, pa
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise CheckpointError(f"'{path}' is no training state ({error}); remove it to start anew.") from error
     if begun != asdict(recipe):
-        changed = next(key for key in asdict(recipe) if begun.get(key) != asdict(recipe)[key])
+        changed = [
+            f"{name} {begun.get(name)}, not {value}"
+            for name, value in asdict(recipe).items()
+            if begun.get(name) != value
+        ]
         raise CheckpointError(
-            f"'{path}' was begun with {changed} {begun.get(changed)}, not {asdict(recipe)[changed]}; "
-            f"go on with the same recipe, or remove the file to start anew."
+            f"'{path}' was begun with {' and '.join(changed) or 'options of another version'}; go on with the same "
+            f"recipe, or remove the file to start anew."
         )
     prefix = "weights/"
     module.load_state_dict({name[len(prefix) :]: t for name, t in tensors.items() if name.startswith(prefix)})

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from safetensors import safe_open
 from torch.nn import functional
 
 from services.inference.model.config import KronosConfig, TokenizerConfig
@@ -19,7 +20,7 @@ from services.inference.training.__main__ import main
 from services.inference.training.checkpoint_folder import write_checkpoint
 from services.inference.training.fit_model import fit_model, next_token_losses
 from services.inference.training.fit_tokenizer import fit_tokenizer, tokenizer_quality, unigram_entropy
-from services.inference.training.optimisation import Progress, Recipe, learning_rate
+from services.inference.training.optimisation import Progress, Recipe, Report, learning_rate
 from services.inference.training.sizes import NANO_MODEL, NANO_TOKENIZER
 from services.inference.training.tokenizer_loss import assignment_entropies, tokenizer_loss
 from services.inference.training.windows import WindowSource
@@ -85,18 +86,23 @@ def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(
 ) -> None:
     dropout = {"ffn_dropout_p": 0.1, "resid_dropout_p": 0.1}
 
-    def run(name: str, stop_at: int | None = None, seed: int = 3) -> torch.nn.Module:
+    def interrupt(_: Progress) -> None:
+        raise KeyboardInterrupt
+
+    def run(name: str, report: Report = quiet, seed: int = 3) -> torch.nn.Module:
         recipe = dataclasses.replace(RECIPE, seed=seed)
         state = tmp_path / f"{name}.safetensors"
         if what == "tokenizer":
             config = dataclasses.replace(TOKENIZER, **dropout)
-            return fit_tokenizer(config, source, HISTORY, recipe, state, quiet, stop_at=stop_at)
+            return fit_tokenizer(config, source, HISTORY, recipe, state, report, save_every_s=0)
         config = dataclasses.replace(MODEL, **dropout)
-        return fit_model(config, small_tokenizer(), source, HISTORY, recipe, state, quiet, stop_at=stop_at)
+        return fit_model(config, small_tokenizer(), source, HISTORY, recipe, state, report, save_every_s=0)
 
     whole = run("whole")
-    halfway = run("parts", stop_at=11)
-    assert not same_weights(whole, halfway)
+    with pytest.raises(KeyboardInterrupt):
+        run("parts", interrupt)
+    with safe_open(tmp_path / "parts.safetensors", framework="pt") as state:
+        assert state.metadata()["step"] == "24"
     torch.rand(5)
     assert same_weights(whole, run("parts"))
     assert same_weights(whole, run("parts")), "a finished run that is started again changes nothing"
@@ -105,9 +111,10 @@ def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(
 
 def test_a_state_of_another_recipe_is_refused(source: WindowSource, tmp_path: Path) -> None:
     state = tmp_path / "state.safetensors"
-    fit_tokenizer(TOKENIZER, source, HISTORY, RECIPE, state, quiet, stop_at=2)
-    with pytest.raises(CheckpointError, match="begun with steps 30, not 31"):
-        fit_tokenizer(TOKENIZER, source, HISTORY, dataclasses.replace(RECIPE, steps=31), state, quiet)
+    recipe = dataclasses.replace(RECIPE, steps=2)
+    fit_tokenizer(TOKENIZER, source, HISTORY, recipe, state, quiet)
+    with pytest.raises(CheckpointError, match="begun with steps 2, not 31 and seed 3, not 4"):
+        fit_tokenizer(TOKENIZER, source, HISTORY, dataclasses.replace(RECIPE, steps=31, seed=4), state, quiet)
     state.write_bytes(b"garbage")
     with pytest.raises(CheckpointError, match="is no training state"):
         fit_tokenizer(TOKENIZER, source, HISTORY, RECIPE, state, quiet)

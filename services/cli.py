@@ -146,7 +146,12 @@ def status(as_json: bool) -> None:
     settings = load_settings()
     klines, forecasts, queue = _stores(settings)
     series = klines.all_statuses()
-    latest = {(s.symbol, s.interval): forecasts.latest_scheduled(s.symbol, s.interval) for s in series}
+    latest = {
+        (one.symbol, one.interval): forecasts.latest_scheduled(one.symbol, one.interval, one.origin)
+        if one.origin
+        else None
+        for one in series
+    }
     waiting, workers = queue.waiting(), queue.workers()
     if as_json:
         Console().print_json(

@@ -22,6 +22,7 @@ from services.local_redis import redis_server_binary
 from shared.errors import KronosLiveError, SettingsError
 from shared.forecast_store import ForecastStore
 from shared.forecasts import Forecast
+from shared.kline_store import KlineStore
 from shared.redis_connection import connect
 from shared.settings import Settings, load_settings
 
@@ -93,10 +94,14 @@ def _socket_in(folder: Path) -> Path:
 
 def _announce_first_forecast(settings: Settings, port: int, redis_socket: Path) -> None:
     """Print the address once there is something to see."""
-    forecasts = ForecastStore(connect(settings.redis), settings.retention.forecasts_per_series)
+    redis = connect(settings.redis)
+    klines = KlineStore(redis, settings.retention.snapshots_per_series)
+    forecasts = ForecastStore(redis, settings.retention.forecasts_per_series)
+    symbol, interval = settings.data.symbol, settings.data.interval
     while True:
         try:
-            forecast = forecasts.latest_scheduled(settings.data.symbol, settings.data.interval)
+            series = klines.status(symbol, interval)
+            forecast = forecasts.latest_scheduled(symbol, interval, series.origin) if series and series.origin else None
         except KronosLiveError:
             forecast = None  # Redis is still starting
         if forecast and _answers(port):

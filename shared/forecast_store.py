@@ -2,9 +2,12 @@
 
 The only room that knows these keys, their encoding and how long they are kept.
 
-    kronos:forecast:<id>                        hash: record (JSON), paths (zlib of little-endian float32)
-    kronos:forecasts:<symbol>:<interval>        sorted set of all ids by creation time
-    kronos:scheduled:<symbol>:<interval>        sorted set of the schedule's ids by the candle that they follow
+    kronos:forecast:<id>                             hash: record (JSON), paths (zlib of little-endian float32)
+    kronos:scheduled:<symbol>:<interval>:<origin>    sorted set of the schedule's ids by the candle that they follow
+    kronos:adhoc:<symbol>:<interval>                 sorted set of the ids that people asked for, by creation time
+
+Live, simulated and recorded forecasts have an index each, so none of them hides or displaces another, and what people
+ask for never displaces the schedule's.
 """
 
 from __future__ import annotations
@@ -14,12 +17,16 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from redis import Redis
 
 from shared.errors import NotFoundError
 from shared.forecasts import Forecast
-from shared.klines import Interval
+from shared.klines import ORIGINS, Interval, Origin
+from shared.logs import get_logger
 from shared.redis_connection import redis_errors_translated
+
+log = get_logger(__name__)
 
 
 class ForecastStore:
@@ -34,7 +41,7 @@ class ForecastStore:
         """Store a record with its paths, (paths, horizon, columns) as `forecast.paths` says, in one step."""
         if paths.shape != forecast.paths.shape:
             raise ValueError(f"paths of shape {paths.shape} under a record that says {forecast.paths.shape}")
-        symbol, interval = forecast.request.symbol, forecast.request.interval
+        index, score = _place(forecast)
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(
                 _forecast_key(forecast.id),
@@ -43,11 +50,9 @@ class ForecastStore:
                     "paths": zlib.compress(np.ascontiguousarray(paths, dtype="<f4").tobytes()),
                 },
             )
-            pipe.zadd(_index_key(symbol, interval), {forecast.id: forecast.created_at.timestamp()})
-            if forecast.request.scheduled:
-                pipe.zadd(_scheduled_key(symbol, interval), {forecast.id: forecast.last_open_time_ms})
+            pipe.zadd(index, {forecast.id: score})
             pipe.execute()
-        self._drop_oldest(symbol, interval)
+        self._drop_oldest(index)
 
     @redis_errors_translated()
     def exists(self, forecast_id: str) -> bool:
@@ -56,10 +61,10 @@ class ForecastStore:
     @redis_errors_translated()
     def load(self, forecast_id: str) -> Forecast:
         """The record of a forecast. Raises NotFoundError."""
-        raw = cast("bytes | None", self._redis.hget(_forecast_key(forecast_id), "record"))
-        if raw is None:
+        record = _read(forecast_id, self._record(forecast_id))
+        if record is None:
             raise NotFoundError(f"There is no finished forecast {forecast_id!r}.")
-        return Forecast.model_validate_json(raw)
+        return record
 
     @redis_errors_translated()
     def load_paths(self, forecast_id: str) -> NDArray[np.float32]:
@@ -72,36 +77,66 @@ class ForecastStore:
 
     @redis_errors_translated()
     def newest(self, symbol: str, interval: Interval, limit: int) -> list[Forecast]:
-        """Up to `limit` forecasts of a series, newest first."""
-        ids = cast("list[bytes]", self._redis.zrevrange(_index_key(symbol, interval), 0, limit - 1))
+        """Up to `limit` forecasts of a series, the schedule's and people's, newest first."""
+        ids: list[bytes] = []
+        for index in _indexes(symbol, interval):
+            ids += cast("list[bytes]", self._redis.zrevrange(index, 0, limit - 1))
         with self._redis.pipeline(transaction=False) as pipe:
             for forecast_id in ids:
                 pipe.hget(_forecast_key(forecast_id.decode()), "record")
-            return [Forecast.model_validate_json(raw) for raw in pipe.execute() if raw is not None]
+            records = [_read(forecast_id.decode(), raw) for forecast_id, raw in zip(ids, pipe.execute(), strict=True)]
+        found = [record for record in records if record is not None]
+        return sorted(found, key=lambda record: record.created_at, reverse=True)[:limit]
 
     @redis_errors_translated()
-    def latest_scheduled(self, symbol: str, interval: Interval) -> Forecast | None:
-        """The schedule's forecast for the newest candle, as distinct from those that people asked for."""
-        ids = cast("list[bytes]", self._redis.zrevrange(_scheduled_key(symbol, interval), 0, 0))
-        return self.load(ids[0].decode()) if ids else None
+    def latest_scheduled(self, symbol: str, interval: Interval, origin: Origin) -> Forecast | None:
+        """The schedule's forecast for the newest candle of that origin, as distinct from those that people asked for."""
+        for forecast_id in cast("list[bytes]", self._redis.zrevrange(_scheduled_key(symbol, interval, origin), 0, 0)):
+            return _read(forecast_id.decode(), self._record(forecast_id.decode()))
+        return None
 
-    def _drop_oldest(self, symbol: str, interval: Interval) -> None:
-        surplus = cast("list[bytes]", self._redis.zrange(_index_key(symbol, interval), 0, -self._keep - 1))
+    def _record(self, forecast_id: str) -> bytes | None:
+        return cast("bytes | None", self._redis.hget(_forecast_key(forecast_id), "record"))
+
+    def _drop_oldest(self, index: str) -> None:
+        surplus = cast("list[bytes]", self._redis.zrange(index, 0, -self._keep - 1))
         if surplus:
             with self._redis.pipeline(transaction=True) as pipe:
                 pipe.delete(*(_forecast_key(forecast_id.decode()) for forecast_id in surplus))
-                pipe.zrem(_index_key(symbol, interval), *surplus)
-                pipe.zrem(_scheduled_key(symbol, interval), *surplus)
+                pipe.zrem(index, *surplus)
                 pipe.execute()
+
+
+def _read(forecast_id: str, raw: bytes | None) -> Forecast | None:
+    """A record, or None where there is none that this version can read: one that another version wrote is left alone."""
+    if raw is None:
+        return None
+    try:
+        return Forecast.model_validate_json(raw)
+    except ValidationError as error:
+        log.warning("record_of_another_version", forecast=forecast_id, problems=error.error_count())
+        return None
+
+
+def _place(forecast: Forecast) -> tuple[str, float]:
+    """The index that a forecast belongs to, and its score there."""
+    symbol, interval = forecast.request.symbol, forecast.request.interval
+    if forecast.request.scheduled:
+        return _scheduled_key(symbol, interval, forecast.provenance.origin), forecast.last_open_time_ms
+    return _adhoc_key(symbol, interval), forecast.created_at.timestamp()
+
+
+def _indexes(symbol: str, interval: Interval) -> list[str]:
+    return [_adhoc_key(symbol, interval), *(_scheduled_key(symbol, interval, origin) for origin in ORIGINS)]
 
 
 def _forecast_key(forecast_id: str) -> str:
     return f"kronos:forecast:{forecast_id}"
 
 
-def _index_key(symbol: str, interval: Interval) -> str:
-    return f"kronos:forecasts:{symbol}:{interval}"
+def _adhoc_key(symbol: str, interval: Interval) -> str:
+    return f"kronos:adhoc:{symbol}:{interval}"
 
 
-def _scheduled_key(symbol: str, interval: Interval) -> str:
-    return f"kronos:scheduled:{symbol}:{interval}"
+def _scheduled_key(symbol: str, interval: Interval, origin: Origin) -> str:
+    return f"kronos:scheduled:{symbol}:{interval}:{origin}"

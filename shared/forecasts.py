@@ -206,10 +206,14 @@ def build_request(
     )
 
 
-def scheduled_forecast_id(symbol: str, interval: Interval, last_open_time_ms: int) -> str:
-    """The id of the one scheduled forecast that follows a candle: the same whoever asks for it."""
+def scheduled_forecast_id(symbol: str, interval: Interval, last_open_time_ms: int, origin: Origin) -> str:
+    """The id of the one scheduled forecast that follows a candle: the same whoever asks for it.
+
+    Made-up and recorded klines have ids of their own, so that they never stand where a live forecast belongs.
+    """
     candle = datetime.fromtimestamp(last_open_time_ms / 1000, UTC)
-    return f"{symbol}-{interval}-{candle:%Y%m%dT%H%M%SZ}"
+    kind = "" if origin == "live" else f"-{origin}"
+    return f"{symbol}-{interval}-{candle:%Y%m%dT%H%M%SZ}{kind}"
 
 
 def adhoc_forecast_id() -> str:

@@ -4,25 +4,30 @@ The only room that knows these keys, their encoding and how long they are kept. 
 is the head of its content hash, so the same candles are stored once.
 
     kronos:snapshot:<id>                       hash: meta (JSON), open_times, values (zlib of little-endian rows)
-    kronos:snapshots:<symbol>:<interval>       sorted set of ids by last open time: retention, and the latest
+    kronos:snapshots:<symbol>:<interval>       sorted set of ids by the time of storing: retention
     kronos:series                              hash <symbol>:<interval> -> SeriesStatus (JSON)
 """
 
 from __future__ import annotations
 
+import time
 import zlib
 from typing import Any, Literal, cast
 
 import numpy as np
+from pydantic import ValidationError
 from redis import Redis
 
 from shared.errors import KlineError, NotFoundError
 from shared.forecasts import Contract
 from shared.klines import COLUMNS, Interval, KlineWindow, Origin
+from shared.logs import get_logger
 from shared.redis_connection import redis_errors_translated
 
 ID_LENGTH = 16
 SERIES_KEY = "kronos:series"
+
+log = get_logger(__name__)
 
 
 class SnapshotMeta(Contract):
@@ -44,12 +49,13 @@ class SeriesStatus(Contract):
     interval: Interval
     state: Literal["live", "recorded", "simulated", "stale"]
     venue: str | None
+    origin: Origin | None  # of the newest snapshot, also while stale; none where there is none yet
     snapshot_id: str | None
     last_open_time_ms: int | None
     checked_at_ms: int
     next_fetch_at_ms: int
     problem: str | None
-    ever_live: bool = False  # once a venue has given real klines, simulated ones never continue the series
+    ever_live: bool  # once a venue has given real klines, simulated ones never continue the series
 
 
 class KlineStore:
@@ -83,7 +89,7 @@ class KlineStore:
                     "values": zlib.compress(window.values.astype("<f8").tobytes()),
                 },
             )
-            pipe.zadd(index, {snapshot_id: window.last_open_time_ms})
+            pipe.zadd(index, {snapshot_id: time.time()})
             pipe.execute()
         self._drop_oldest(index)
         return snapshot_id
@@ -117,22 +123,32 @@ class KlineStore:
     def status(self, symbol: str, interval: Interval) -> SeriesStatus | None:
         """The state of one series, or None where it is not ingested."""
         raw = cast("bytes | None", self._redis.hget(SERIES_KEY, f"{symbol}:{interval}"))
-        return SeriesStatus.model_validate_json(raw) if raw else None
+        return _read_status(raw) if raw else None
 
     @redis_errors_translated()
     def all_statuses(self) -> list[SeriesStatus]:
         """The state of every ingested series, by name."""
         stored = cast("dict[bytes, bytes]", self._redis.hgetall(SERIES_KEY))
-        return [SeriesStatus.model_validate_json(raw) for _, raw in sorted(stored.items())]
+        statuses = [_read_status(raw) for _, raw in sorted(stored.items())]
+        return [status for status in statuses if status is not None]
 
     def _drop_oldest(self, index: str) -> None:
-        """Retention: the oldest candles go first."""
+        """Retention: what was stored longest ago goes first, so a recording of the past stays like any other."""
         surplus = cast("list[Any]", self._redis.zrange(index, 0, -self._keep - 1))
         if surplus:
             with self._redis.pipeline(transaction=True) as pipe:
                 pipe.delete(*(_snapshot_key(snapshot.decode()) for snapshot in surplus))
                 pipe.zrem(index, *surplus)
                 pipe.execute()
+
+
+def _read_status(raw: bytes) -> SeriesStatus | None:
+    """A state, or None where another version wrote it: the next cycle of ingest writes it anew."""
+    try:
+        return SeriesStatus.model_validate_json(raw)
+    except ValidationError as error:
+        log.warning("series_state_of_another_version", problems=error.error_count())
+        return None
 
 
 def describe_missing_series(symbol: str, interval: Interval, known: list[SeriesStatus]) -> str:

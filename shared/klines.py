@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ OPEN, HIGH, LOW, CLOSE, VOLUME, AMOUNT = range(len(COLUMNS))
 
 # live: fetched from a venue; recorded: read from a file, its last candle taken as now; simulated: made up by us.
 Origin = Literal["live", "recorded", "simulated"]
+ORIGINS: tuple[Origin, ...] = get_args(Origin)
 
 
 class Interval(StrEnum):

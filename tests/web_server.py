@@ -62,6 +62,8 @@ def ingested(
         "interval": window.interval,
         "state": origin,
         "venue": venue,
+        "origin": origin,
+        "ever_live": origin == "live",
         "snapshot_id": stores.klines.save(window),
         "last_open_time_ms": last,
         "checked_at_ms": last + HOUR_MS + 5_000,
@@ -77,7 +79,7 @@ def forecast_stored(
 ) -> Forecast:
     """A finished forecast on a window: the schedule's, unless it has an id of its own."""
     snapshot_id = window.content_hash()[:16]
-    scheduled = scheduled_forecast_id(window.symbol, window.interval, window.last_open_time_ms)
+    scheduled = scheduled_forecast_id(window.symbol, window.interval, window.last_open_time_ms, window.origin)
     request = forecast_request(snapshot_id, scheduled=forecast_id is None)
     forecast, paths = finished_forecast(forecast_id or scheduled, window, request)
     if source == "bundled":

@@ -65,6 +65,7 @@ class Cycle:
                 interval=self._interval,
                 state="stale",
                 venue=known.venue if known else None,
+                origin=known.origin if known else None,
                 snapshot_id=known.snapshot_id if known else None,
                 last_open_time_ms=known.last_open_time_ms if known else None,
                 checked_at_ms=self._clock.now_ms(),
@@ -82,6 +83,7 @@ class Cycle:
                 interval=self._interval,
                 state=found.window.origin,
                 venue=found.window.venue,
+                origin=found.window.origin,
                 snapshot_id=snapshot_id,
                 last_open_time_ms=found.window.last_open_time_ms,
                 checked_at_ms=now_ms,
@@ -93,7 +95,7 @@ class Cycle:
 
     def _enqueue(self, window: KlineWindow, snapshot_id: str) -> None:
         """Ask for the one forecast that follows this candle, whoever was first to see it."""
-        forecast_id = scheduled_forecast_id(self._symbol, self._interval, window.last_open_time_ms)
+        forecast_id = scheduled_forecast_id(self._symbol, self._interval, window.last_open_time_ms, window.origin)
         about = log.bind(forecast=forecast_id, snapshot=snapshot_id, candle=utc(window.last_open_time_ms))
         if self._forecasts.exists(forecast_id):
             about.info("forecast_already_made")

@@ -56,18 +56,20 @@ def read_situation(stores: Stores, symbol: str, interval: Interval) -> Situation
     """Raises StoreUnavailableError."""
     known = stores.klines.all_statuses()
     series = next((one for one in known if (one.symbol, one.interval) == (symbol, interval)), None)
-    latest = stores.forecasts.latest_scheduled(symbol, interval)
+    origin = series.origin if series else None
+    latest = stores.forecasts.latest_scheduled(symbol, interval, origin) if origin else None
     coming = _coming(stores.queue, series, latest)
     return Situation(symbol, interval, series, known, latest, coming, stores.queue.workers())
 
 
 def _coming(queue: ForecastQueue, series: SeriesStatus | None, latest: Forecast | None) -> JobStatus | None:
-    if series is None or series.last_open_time_ms is None:
+    if series is None or series.last_open_time_ms is None or series.origin is None:
         return None
     if latest is not None and latest.last_open_time_ms >= series.last_open_time_ms:
         return None
     try:
-        job = queue.status(scheduled_forecast_id(series.symbol, series.interval, series.last_open_time_ms))
+        newest = scheduled_forecast_id(series.symbol, series.interval, series.last_open_time_ms, series.origin)
+        job = queue.status(newest)
     except NotFoundError:
         return None
     return job if job.state != "finished" else None

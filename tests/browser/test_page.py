@@ -130,7 +130,7 @@ def test_before_the_first_forecast_the_page_shows_how_far_it_is_and_then_the_for
 ) -> None:
     window = ingested(stores)
     worker_alive(redis)
-    forecast_id = scheduled_forecast_id("BTCUSDT", window.interval, window.last_open_time_ms)
+    forecast_id = scheduled_forecast_id("BTCUSDT", window.interval, window.last_open_time_ms, window.origin)
     stores.queue.enqueue(forecast_id, forecast_request(window.content_hash()[:16]))
     page.goto(web_address)
     expect(page.locator(".notice-title")).to_have_text(["NO FORECAST YET", "FORECAST QUEUED"])

@@ -45,8 +45,8 @@ class Stack:
         return self._running.enter_context(service(name, self.environment, self.folder))
 
     def first_forecast_id(self) -> str:
-        eventually(lambda: self.forecasts.latest_scheduled("BTCUSDT", Interval.H1), 90, self.explain)
-        forecast = self.forecasts.latest_scheduled("BTCUSDT", Interval.H1)
+        eventually(lambda: self.forecasts.latest_scheduled("BTCUSDT", Interval.H1, "live"), 90, self.explain)
+        forecast = self.forecasts.latest_scheduled("BTCUSDT", Interval.H1, "live")
         assert forecast is not None
         return forecast.id
 

@@ -277,7 +277,10 @@ def test_a_recording_is_ingested_with_its_last_candle_as_now(klines_folder: Path
     status = ingest.status
     assert (status.state, status.venue, status.ever_live) == ("recorded", "recorded", False)
     assert status.last_open_time_ms == 1_760_792_400_000
-    assert queued_request(redis, scheduled_forecast_id("BTCUSDT", Interval.H1, 1_760_792_400_000)).history == 360
+    assert (
+        queued_request(redis, scheduled_forecast_id("BTCUSDT", Interval.H1, 1_760_792_400_000, "recorded")).history
+        == 360
+    )
 
 
 def test_a_recording_that_is_not_there_stops_the_start(redis: Redis, clock: Clock) -> None:

@@ -10,10 +10,10 @@ from shared.errors import KlineError, NotFoundError, StoreUnavailableError
 from shared.forecast_queue import ForecastQueue
 from shared.forecast_store import ForecastStore
 from shared.kline_store import KlineStore
-from shared.klines import Interval
+from shared.klines import ORIGINS, Interval
 from shared.redis_connection import connect
 from shared.settings import RedisSettings
-from tests.builders import finished_forecast, forecast_request, kline_window, settings
+from tests.builders import START_MS, finished_forecast, forecast_request, kline_window, settings
 from tests.conftest import free_port
 
 
@@ -57,18 +57,63 @@ def test_the_latest_forecast_is_the_schedules_not_a_persons(redis: Redis) -> Non
     store = ForecastStore(redis, keep=5)
     store.save(*finished_forecast("scheduled", kline_window(), forecast_request()))
     store.save(*finished_forecast("asked", kline_window(), forecast_request(scheduled=False)))
-    latest = store.latest_scheduled("BTCUSDT", Interval.H1)
+    latest = store.latest_scheduled("BTCUSDT", Interval.H1, "live")
     assert latest is not None
     assert latest.id == "scheduled"
     assert [forecast.id for forecast in store.newest("BTCUSDT", Interval.H1, 10)] == ["asked", "scheduled"]
 
 
+def test_simulated_and_recorded_forecasts_never_hide_live_ones(redis: Redis) -> None:
+    store = ForecastStore(redis, keep=5)
+    later = kline_window(500, origin="simulated")
+    for name, window in (
+        ("live", kline_window()),
+        ("simulated", later),
+        ("recorded", kline_window(100, origin="recorded")),
+    ):
+        store.save(*finished_forecast(name, window, forecast_request()))
+    for origin in ORIGINS:
+        latest = store.latest_scheduled("BTCUSDT", Interval.H1, origin)
+        assert latest is not None
+        assert latest.id == origin
+
+
 def test_only_the_newest_forecasts_are_kept(redis: Redis) -> None:
     store = ForecastStore(redis, keep=2)
-    for number in range(4):
-        store.save(*finished_forecast(f"f{number}", kline_window(), forecast_request()))
+    for hour in range(4):
+        window = kline_window(start_ms=START_MS + hour * Interval.H1.ms)
+        store.save(*finished_forecast(f"f{hour}", window, forecast_request()))
     assert [forecast.id for forecast in store.newest("BTCUSDT", Interval.H1, 10)] == ["f3", "f2"]
     assert not store.exists("f0")
+
+
+def test_what_people_ask_for_never_displaces_the_schedules_forecasts(redis: Redis) -> None:
+    store = ForecastStore(redis, keep=2)
+    store.save(*finished_forecast("scheduled", kline_window(), forecast_request()))
+    for number in range(5):
+        store.save(*finished_forecast(f"asked{number}", kline_window(), forecast_request(scheduled=False)))
+    assert store.exists("scheduled")
+    assert not store.exists("asked0")
+
+
+def test_what_another_version_wrote_is_left_alone(redis: Redis) -> None:
+    store = ForecastStore(redis, keep=5)
+    store.save(*finished_forecast("old", kline_window(), forecast_request()))
+    redis.hset("kronos:forecast:old", "record", b'{"id": "old", "colour": "red"}')
+    redis.hset("kronos:series", "BTCUSDT:1h", b'{"symbol": "BTCUSDT"}')
+    assert store.latest_scheduled("BTCUSDT", Interval.H1, "live") is None
+    assert store.newest("BTCUSDT", Interval.H1, 10) == []
+    assert KlineStore(redis, keep=5).all_statuses() == []
+    with pytest.raises(NotFoundError):
+        store.load("old")
+
+
+def test_an_older_recording_is_kept_like_any_other_snapshot(redis: Redis) -> None:
+    store = KlineStore(redis, keep=2)
+    for count in (300, 301):
+        store.save(kline_window(count))
+    recorded = store.save(kline_window(100, origin="recorded"))
+    assert len(store.load(recorded)) == 100
 
 
 def test_one_forecast_id_enters_the_queue_once(redis: Redis) -> None:

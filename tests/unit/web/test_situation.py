@@ -25,6 +25,8 @@ def situation(origin: Origin = "live") -> tuple[Situation, Forecast, int]:
         interval=window.interval,
         state=origin,
         venue=window.venue,
+        origin=window.origin,
+        ever_live=origin == "live",
         snapshot_id="0" * 16,
         last_open_time_ms=window.last_open_time_ms,
         checked_at_ms=now_ms - 5_000,

@@ -24,6 +24,11 @@ DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "config" / "config.yam
 ENV_PREFIX = "KRONOS_"
 ENV_DELIMITER = "__"
 
+NOT_KNOBS = {"KRONOS_CONFIG", "KRONOS_REQUIRE", "KRONOS_PUBLISH"}  # other variables of ours: file, tests, compose
+
+SHORTEST_HISTORY = 64  # candles: no model is asked with fewer, and `overflow: trim` always leaves it as many
+Overflow = Literal["trim", "slide"]
+
 ModelName = Literal["Kronos-mini", "Kronos-small", "Kronos-base", "Kronos-nano"]
 MODEL_NAMES: tuple[str, ...] = get_args(ModelName)
 Symbol = Annotated[
@@ -50,7 +55,7 @@ class ModelSettings(Section):
     local_dir: Path
     max_context: int = Field(ge=128, le=2048)
     device: str = Field(pattern=r"^(cpu|cuda(:\d+)?|mps|auto)$", description="cpu, cuda, cuda:N, mps or auto")
-    overflow: Literal["trim", "slide"]
+    overflow: Overflow
     allow_hub: bool
     hub_timeout: float = Field(ge=0.5, le=60)
     allow_bundled: bool
@@ -66,7 +71,7 @@ class SamplingSettings(Section):
 class DataSettings(Section):
     symbol: Symbol
     interval: Interval
-    history_window: int = Field(ge=64, le=2000)
+    history_window: int = Field(ge=SHORTEST_HISTORY, le=2000)
     forecast_horizon: int = Field(ge=1, le=448)
     volatility_window: int = Field(ge=2, le=448)
     venues: Annotated[tuple[Literal["binance", "okx", "bybit", "recorded"], ...], CommaSeparated] = Field(min_length=1)
@@ -91,7 +96,7 @@ class VenueSettings(Section):
 
 
 class LimitSettings(Section):
-    max_history: int = Field(ge=64, le=2000)
+    max_history: int = Field(ge=SHORTEST_HISTORY, le=2000)
     max_num_samples: int = Field(ge=1, le=10_000)
     max_queued: int = Field(ge=1, le=100_000)
     max_body_bytes: int = Field(ge=1024, le=1 << 20)
@@ -176,6 +181,21 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _horizon_fits_the_context(self) -> Settings:
+        longest = longest_horizon(self.model.max_context, self.model.overflow)
+        if self.data.forecast_horizon > longest:
+            raise ValueError(
+                f"data.forecast_horizon is {self.data.forecast_horizon}, but with model.max_context "
+                f"{self.model.max_context} and model.overflow {self.model.overflow} allowed is 1 to {longest}"
+            )
+        return self
+
+
+def longest_horizon(max_context: int, overflow: Overflow) -> int:
+    """In candles. `trim` keeps SHORTEST_HISTORY of the context; with `slide` the decoder sees all of it and no more."""
+    return max_context - SHORTEST_HISTORY if overflow == "trim" else max_context
+
 
 def load_settings(config_file: Path | None = None) -> Settings:
     """Read the defaults, then `config_file` (else the file that KRONOS_CONFIG names), then the environment.
@@ -219,14 +239,17 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         ) from None
     if not isinstance(content, dict | None):
         raise SettingsError(f"The configuration file {path} must hold sections such as 'model:', not {content!r}.")
+    if wrong := [key for key in content or {} if not isinstance(key, str)]:
+        raise SettingsError(f"The configuration file {path} has {wrong[0]!r} where the name of a section should be.")
     return content or {}
 
 
 def _refuse_unknown_environment(environment: Mapping[str, str]) -> None:
-    """A misspelled section would otherwise be ignored in silence (pydantic-settings looks only for names it knows)."""
-    known = {environment_name(section, name) for section, name, _ in knobs()}
+    """A misspelled name would otherwise be ignored in silence (pydantic-settings looks only for names it knows)."""
+    known = {environment_name(section, name) for section, name, _ in knobs()} | NOT_KNOBS
+    known |= {f"{ENV_PREFIX}{section}".upper() for section in Settings.model_fields}  # refused later, as sections
     for name in environment:
-        if name.startswith(ENV_PREFIX) and ENV_DELIMITER in name and name not in known:
+        if name.upper().startswith(ENV_PREFIX) and name.upper() not in known:
             raise SettingsError(f"The environment sets {name}, which is no knob: config/config.yaml lists all of them.")
 
 

@@ -7,20 +7,18 @@ only: knows nothing of torch, of intervals or of where klines come from.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import RequestError
+from shared.settings import SHORTEST_HISTORY, Overflow, longest_horizon
 
 COLUMNS = ("open", "high", "low", "close", "volume", "amount")
 CLIP = 5.0
 STD_EPSILON = np.float32(1e-5)
-LEAST_HISTORY = 64  # candles that must stay when history is left out to make room for the horizon
 MILLISECONDS_PER_MINUTE = 60_000
-
-Overflow = Literal["trim", "slide"]
 
 
 class HorizonTooLongError(RequestError):
@@ -92,7 +90,7 @@ def context_for(
     horizon = len(future_open_times_ms)
     longest = longest_horizon(max_context, overflow)
     if horizon > longest:
-        why = f"of which {LEAST_HISTORY} are kept for history" if overflow == "trim" else "which it would fill alone"
+        why = f"of which {SHORTEST_HISTORY} are kept for history" if overflow == "trim" else "which it would fill alone"
         raise HorizonTooLongError(horizon, longest, max_context, why)
     kept = min(len(klines), max_context - horizon) if overflow == "trim" else len(klines)
     # The order of summation matters to the last bit of float32, so the memory layout must not vary.
@@ -106,11 +104,6 @@ def context_for(
         future_time_features=time_features(future_open_times_ms),
         future_open_times_ms=future_open_times_ms,
     )
-
-
-def longest_horizon(max_context: int, overflow: Overflow) -> int:
-    """In candles. With `slide`, the decoder sees the last max_context candles, so no longer path can be decoded."""
-    return max_context - LEAST_HISTORY if overflow == "trim" else max_context
 
 
 def time_features(open_times_ms: NDArray[np.int64]) -> NDArray[np.int64]:

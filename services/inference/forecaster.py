@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from services.inference.checkpoints import LoadedModel, ModelPolicy, load_model
-from services.inference.context import COLUMNS, LEAST_HISTORY, Context, prepare_context
+from services.inference.context import COLUMNS, Context, prepare_context
 from services.inference.path_sampler import SampledPaths, SamplingOptions, sample_paths
 from services.inference.path_statistics import PathStatistics, Share, StepSummary, summarise
 from shared.errors import KronosLiveError, RequestError
@@ -36,7 +36,7 @@ from shared.forecasts import (
 )
 from shared.klines import CLOSE, Interval, KlineWindow, utc
 from shared.logs import get_logger
-from shared.settings import Settings
+from shared.settings import SHORTEST_HISTORY, Settings
 
 log = get_logger(__name__)
 
@@ -67,8 +67,8 @@ class Forecaster:
         if model.stands_in_for:
             log.warning("bundled_model_stands_in", model=model.name, configured=model.stands_in_for, reason=model.why)
         hour = Interval.H1.ms
-        times = hour * np.arange(LEAST_HISTORY, dtype=np.int64)
-        flat = np.ones((LEAST_HISTORY, len(COLUMNS)))
+        times = hour * np.arange(SHORTEST_HISTORY, dtype=np.int64)
+        flat = np.ones((SHORTEST_HISTORY, len(COLUMNS)))
         context = self._context(model, flat, times, hour, WARM_UP_HORIZON)
         options = SamplingOptions(num_samples=WARM_UP_PATHS, temperature=1, top_k=0, top_p=0.9, seed=0)
         sample_paths(model.kronos, model.tokenizer, context, options, max_context=model.max_context)
@@ -195,10 +195,10 @@ def code_version() -> str:
 
 def _history(window: KlineWindow, request: ForecastRequest) -> KlineWindow:
     """The candles that the model reads: as many as asked for, or all there are since the last gap, if they are enough."""
-    if len(window) < LEAST_HISTORY:
+    if len(window) < SHORTEST_HISTORY:
         raise RequestError(
             f"Only {len(window)} candles of {window.symbol} {window.interval} lie without a gap before "
-            f"{utc(window.last_close_time_ms)}, but the model needs at least {LEAST_HISTORY}: wait for more of them.",
+            f"{utc(window.last_close_time_ms)}, but the model needs at least {SHORTEST_HISTORY}: wait for more of them.",
             field="history",
         )
     return window.tail(request.history)

@@ -26,7 +26,7 @@ class Demo:
 
     def __init__(self, folder: Path, port: int) -> None:
         self.port = port
-        self.mark = f"KRONOS_TEST_MARK={uuid4().hex}"
+        self.mark = f"DEMO_TEST_MARK={uuid4().hex}"
         nowhere = f"http://127.0.0.1:{free_port()}"
         name, value = self.mark.split("=")
         environment = {

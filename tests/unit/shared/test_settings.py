@@ -56,6 +56,8 @@ def test_a_list_is_written_with_commas_in_the_environment(monkeypatch: pytest.Mo
         ("KRONOS_DATA__HISTORY_WINDOW", "1500", ("data.history_window", "1500", "limits.max_history")),
         ("KRONOS_DATA__SYMBL", "BTCUSDT", ("KRONOS_DATA__SYMBL", "no knob")),
         ("KRONOS_DATTA__SYMBOL", "BTCUSDT", ("KRONOS_DATTA__SYMBOL", "no knob")),
+        ("KRONOS_MODEL_DEVICE", "cuda", ("KRONOS_MODEL_DEVICE", "no knob")),
+        ("kronos_model__devcie", "cpu", ("kronos_model__devcie", "no knob")),
         ("KRONOS_DATA", "BTCUSDT", ("data", "a section of knobs")),
     ],
 )
@@ -77,6 +79,8 @@ def test_a_wrong_knob_is_named_in_one_line_with_its_value_and_what_is_allowed(
         ("fruit: {apple: 1}", "fruit is no knob"),
         ("model: [", "not valid YAML"),
         ("just words", "must hold sections"),
+        ("1: {a: b}", "the name of a section"),
+        ("{model: {max_context: 128}, data: {forecast_horizon: 65}}", "forecast_horizon is 65, .* allowed is 1 to 64"),
     ],
 )
 def test_a_wrong_file_is_told_in_one_line(tmp_path: Path, content: str, expected: str) -> None:

@@ -6,11 +6,14 @@ forecast and returns the id.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, cast
 
 from redis import Redis
 from rq import Queue, Retry, Worker, get_current_job
 from rq.exceptions import DuplicateJobError, NoSuchJobError
+from rq.executions import Execution
 from rq.job import Job
 from rq.job import JobStatus as RqStatus
 from rq.serializers import JSONSerializer
@@ -42,10 +45,13 @@ class ForecastQueue:
 
     @redis_errors_translated()
     def enqueue(self, forecast_id: str, request: ForecastRequest) -> bool:
-        """Put a forecast in the queue; False where one of that id is already there, waiting, running or ended.
+        """Put a forecast in the queue; False where one of that id already waits, runs or has just been made.
+
+        One that has failed for good is asked for anew, since whoever asks again may have mended the reason.
 
         RQ refuses the duplicate atomically, so two ingests that see the same candle make one forecast.
         """
+        self._forget_failed(forecast_id)
         try:
             self._queue.enqueue_call(
                 FORECAST_JOB,
@@ -82,6 +88,38 @@ class ForecastQueue:
         )
 
     @redis_errors_translated()
+    def release_abandoned(self, is_gone: Callable[[str], bool]) -> list[str]:
+        """Give back to the queue what workers began that are gone; returns the ids of those forecasts.
+
+        Gone is a worker whose registration has expired, or of which `is_gone` says so by its name. RQ would notice only
+        when the job's time-out has passed, since its SimpleWorker sends no heartbeat from within a job.
+        """
+        registry, alive = self._queue.started_job_registry, set(self.worker_names())
+        abandoned = [
+            execution
+            for execution in self._executions()
+            if execution.worker_name not in alive or is_gone(execution.worker_name)
+        ]
+        if abandoned:
+            self._redis.zadd(registry.key, {execution.composite_key: 1 for execution in abandoned})  # expired long ago
+            registry.cleanup()
+        return [execution.job_id for execution in abandoned]
+
+    def _executions(self) -> Iterator[Execution]:
+        """What RQ holds to be running."""
+        for key in cast("list[bytes]", self._redis.zrange(self._queue.started_job_registry.key, 0, -1)):
+            execution = Execution.from_composite_key(key.decode(), connection=self._redis)
+            with suppress(ValueError):  # its details have expired: then no worker is named, and it is abandoned
+                execution.refresh()
+            yield execution
+
+    def _forget_failed(self, forecast_id: str) -> None:
+        with suppress(NoSuchJobError):
+            job = Job.fetch(forecast_id, connection=self._redis, serializer=JSONSerializer)
+            if _STATES.get(job.get_status(refresh=False), "failed") == "failed":
+                job.delete()
+
+    @redis_errors_translated()
     def waiting(self) -> int:
         """Forecasts that no worker has taken up yet."""
         return self._queue.count
@@ -106,26 +144,29 @@ class ForecastQueue:
         ]
 
 
+@redis_errors_translated()
 def count_try() -> int:
     """From within a job: note that one more try has begun, and return which it is, from 1."""
     job = _current_job()
     job.meta["tries"] = job.meta.get("tries", 0) + 1
-    _save_meta(job)
+    job.save_meta()
     return int(job.meta["tries"])
 
 
+@redis_errors_translated()
 def report_progress(phase: str, done: int, total: int) -> None:
     """From within a job: how far it is, for whoever asks for its status."""
     job = _current_job()
     job.meta["progress"] = Progress(phase=phase, done=done, total=total).model_dump()
-    _save_meta(job)
+    job.save_meta()
 
 
+@redis_errors_translated()
 def record_failure(reason: str, *, permanent: bool) -> None:
     """From within a job that is about to raise: the reason in one sentence, and whether trying again makes no sense."""
     job = _current_job()
     job.meta["error"] = reason
-    _save_meta(job)
+    job.save_meta()
     if permanent:
         job.retries_left = 0
 
@@ -135,10 +176,6 @@ def _current_job() -> Job:
     if job is None:
         raise RuntimeError("this is only known within a job of the queue")
     return job
-
-
-def _save_meta(job: Any) -> None:
-    job.save_meta()
 
 
 def _reason(job: Any) -> str:

@@ -6,20 +6,27 @@ story of a job and how its failure is told; not how a forecast is made.
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from redis import Redis
 from rq.timeouts import JobTimeoutException
 
 from services.inference.forecaster import Forecaster
-from shared.errors import KronosLiveError
+from shared.errors import KronosLiveError, StoreUnavailableError
 from shared.forecast_queue import count_try, record_failure, report_progress
 from shared.forecast_store import ForecastStore
 from shared.forecasts import ForecastRequest
 from shared.kline_store import KlineStore
 from shared.logs import get_logger
+from shared.redis_connection import wait_until_ready
 
 log = get_logger(__name__)
+
+PROGRESS_EVERY_S = 0.2
+PROGRESS_AFTER_OUTAGE_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,7 @@ class Workbench:
     """What every job of this process works with: loaded once, used by all."""
 
     forecaster: Forecaster
+    redis: Redis
     klines: KlineStore
     forecasts: ForecastStore
     job_timeout_s: int
@@ -46,9 +54,9 @@ def run_forecast(forecast_id: str, request: dict[str, Any]) -> str:
     if _workbench is None:
         raise RuntimeError("this process was never equipped: start it with `kronos-live worker`")
     tries = count_try()
-    if _workbench.forecasts.exists(forecast_id):
-        return forecast_id  # an earlier try died after it had stored its work
     try:
+        if _workbench.forecasts.exists(forecast_id):
+            return forecast_id  # an earlier try died after it had stored its work
         _forecast_and_store(_workbench, forecast_id, request)
     except KronosLiveError as error:
         _fail(forecast_id, tries, str(error), permanent=error.permanent)
@@ -67,8 +75,13 @@ def run_forecast(forecast_id: str, request: dict[str, Any]) -> str:
 def _forecast_and_store(workbench: Workbench, forecast_id: str, request: dict[str, Any]) -> None:
     asked = ForecastRequest.model_validate(request)
     window = workbench.klines.load(asked.snapshot_id)
-    forecast, paths = workbench.forecaster.forecast(forecast_id, asked, window, report_progress)
-    workbench.forecasts.save(forecast, paths)
+    forecast, paths = workbench.forecaster.forecast(forecast_id, asked, window, _Progress())
+    while True:
+        try:
+            workbench.forecasts.save(forecast, paths)
+            break
+        except StoreUnavailableError:
+            wait_until_ready(workbench.redis)  # what took minutes to make is not thrown away for seconds of outage
     log.info(
         "forecast_stored",
         forecast=forecast_id,
@@ -80,6 +93,24 @@ def _forecast_and_store(workbench: Workbench, forecast_id: str, request: dict[st
     )
 
 
+class _Progress:
+    """Progress is a courtesy: it is told a few times a second, and a forecast does not wait until somebody can be told."""
+
+    def __init__(self) -> None:
+        self._next_at = 0.0
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        if time.monotonic() < self._next_at:
+            return
+        pause = PROGRESS_EVERY_S
+        try:
+            report_progress(phase, done, total)
+        except StoreUnavailableError:
+            pause = PROGRESS_AFTER_OUTAGE_S
+        self._next_at = time.monotonic() + pause
+
+
 def _fail(forecast_id: str, tries: int, reason: str, *, permanent: bool) -> None:
     log.warning("forecast_failed", forecast=forecast_id, tries=tries, reason=reason, will_retry=not permanent)
-    record_failure(reason, permanent=permanent)
+    with suppress(StoreUnavailableError):
+        record_failure(reason, permanent=permanent)

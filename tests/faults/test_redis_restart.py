@@ -61,3 +61,35 @@ def test_a_worker_outlives_a_restart_of_redis_and_what_was_stored_is_still_there
     finally:
         server.terminate()
         server.wait(timeout=10)
+
+
+def test_a_forecast_outlives_a_redis_that_goes_away_while_it_is_made(tmp_path: Path) -> None:
+    port = free_port()
+    server = start_redis(port, tmp_path)
+    environment = {
+        "KRONOS_REDIS__URL": f"redis://127.0.0.1:{port}/0",
+        "KRONOS_MODEL__LOCAL_DIR": str(write_tiny_models(tmp_path / "models")),
+        "KRONOS_MODEL__ALLOW_HUB": "false",
+        "KRONOS_WORKER__THREADS": "1",
+    }
+    try:
+        with service("worker", environment, tmp_path) as worker:
+            worker.wait_for_log("worker_ready")
+            client = Redis(port=port)
+            queue, forecasts = ForecastQueue(client, settings().queue), ForecastStore(client, keep=10)
+            snapshot_id = KlineStore(client, keep=10).save(kline_window())
+            queue.enqueue("during", forecast_request(snapshot_id, num_samples=300, horizon=400))
+            eventually(lambda: queue.status("during").progress, 30, worker.log)
+            server.kill()
+            server.wait(timeout=10)
+            worker.wait_for_log("waiting_for_redis", 90)
+            server = start_redis(port, tmp_path)
+            eventually(lambda: forecasts.exists("during"), 60, worker.log)
+            queue.enqueue("after", forecast_request(snapshot_id, num_samples=2))
+            eventually(lambda: forecasts.exists("after"), 60, worker.log)
+            assert queue.status("during").state == "finished"
+            assert worker.process.poll() is None
+            assert "Traceback" not in worker.log()
+    finally:
+        server.terminate()
+        server.wait(timeout=10)

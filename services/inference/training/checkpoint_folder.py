@@ -18,4 +18,5 @@ def write_checkpoint(module: Kronos | KronosTokenizer, folder: Path) -> int:
     (folder / CONFIG_FILE).write_text(json.dumps(module.config.to_dict(), indent=2) + "\n", encoding="utf-8")
     weights = folder / WEIGHTS_FILE
     save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, weights)
+    weights.chmod(0o644)  # safetensors lets nobody but its writer read, and an image's user could not
     return weights.stat().st_size

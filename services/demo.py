@@ -6,12 +6,16 @@ demo's folder and on no port, so nothing else on the machine can meet it.
 
 from __future__ import annotations
 
+import fcntl
 import os
+import signal
 import socket
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from honcho.environ import parse_procfile
@@ -27,35 +31,70 @@ from shared.redis_connection import connect
 from shared.settings import Settings, load_settings
 
 PROJECT = Path(__file__).resolve().parent.parent
+REDIS = "redis"  # its name in the Procfile
 LONGEST_SOCKET_PATH = 100  # the kernel takes 107 bytes
 
 
-class PatientManager(Manager):
-    """honcho breaks on a Ctrl+C that comes before every process has told its pid; this one waits for that first."""
+class HouseManager(Manager):
+    """honcho, with two differences. A Ctrl+C that comes before every process has told its pid waits for that; and Redis
+    is the last to end, so that the others can store what they are at.
+    """
 
+    _terminating: bool
     _asked_to_end = False
+    _redis_asked_to_end = False
 
     def terminate(self) -> None:
         self._asked_to_end = True
-        if self._all_started():
-            super().terminate()
+        if self._all_started() and not self._terminating:
+            self._terminating = True
+            self._end(self._others())
 
     def _any_stopped(self) -> bool:
         return self._asked_to_end or bool(super()._any_stopped())
 
+    def _all_stopped(self) -> bool:
+        others_ended = all("returncode" in self._processes[name] for name in self._others())
+        if self._terminating and others_ended and not self._redis_asked_to_end:
+            self._redis_asked_to_end = True
+            self._end([REDIS])
+        return bool(super()._all_stopped())
+
+    def _others(self) -> list[str]:
+        return [name for name in self._processes if name != REDIS]
+
+    def _end(self, names: list[str]) -> None:
+        for name in names:
+            if "returncode" not in self._processes[name]:
+                self._procmgr.terminate(self._processes[name]["pid"])
+
 
 def run_demo(folder: Path, port: int) -> int:
-    """Start Redis, ingest, one worker and the page on 127.0.0.1:`port`, with data in `folder`; returns the exit code."""
+    """Start Redis, ingest, one worker and the page on 127.0.0.1:`port`, with data in `folder`; returns the exit code.
+
+    Raises SettingsError where the port or the folder is taken, or where there is no Redis to start.
+    """
     _refuse_taken_port(port)
+    folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    redis_socket = _socket_in(folder)
-    os.environ.update(
-        KRONOS_REDIS__URL=f"unix://{redis_socket}",
-        KRONOS_WEB__HOST="127.0.0.1",
-        KRONOS_WEB__PORT=str(port),
-    )
-    os.environ.setdefault("KRONOS_LOGS__FORMAT", "console")  # a person reads it, through honcho's pipe
-    settings = load_settings()
+    with _alone_in(folder), _socket_for(folder) as redis_socket:
+        os.environ.update(
+            KRONOS_REDIS__URL=f"unix://{redis_socket}",
+            KRONOS_WEB__HOST="127.0.0.1",
+            KRONOS_WEB__PORT=str(port),
+        )
+        os.environ.setdefault("KRONOS_LOGS__FORMAT", "console")  # a person reads it, through honcho's pipe
+        settings = load_settings()
+        manager = _manager(folder, redis_socket)
+        threading.Thread(target=_announce_first_forecast, args=(settings, port, redis_socket), daemon=True).start()
+        # A terminal that is closed ends the demo like Ctrl+C.
+        signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        manager.loop()
+    return int(manager.returncode or 0)
+
+
+def _manager(folder: Path, redis_socket: Path) -> HouseManager:
+    """The Procfile's processes, ready to start."""
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
@@ -64,12 +103,10 @@ def run_demo(folder: Path, port: int) -> int:
         "REDIS_SOCKET": str(redis_socket),
         "REDIS_FOLDER": str(folder),
     }
-    manager = PatientManager(Printer(sys.stdout))
+    manager = HouseManager(Printer(sys.stdout))
     for name, command in parse_procfile((PROJECT / "Procfile").read_text()).processes.items():
-        manager.add_process(name, command, env=environment, cwd=str(PROJECT))
-    threading.Thread(target=_announce_first_forecast, args=(settings, port, redis_socket), daemon=True).start()
-    manager.loop()
-    return int(manager.returncode or 0)
+        manager.add_process(name, command, env=environment)
+    return manager
 
 
 def _refuse_taken_port(port: int) -> None:
@@ -84,12 +121,29 @@ def _refuse_taken_port(port: int) -> None:
             ) from None
 
 
-def _socket_in(folder: Path) -> Path:
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold the folder: two Redis servers on the same files would spoil them. Raises SettingsError."""
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SettingsError(
+                f"Another demo uses {folder}: end it first, or choose another folder with DEMO_FOLDER, "
+                f"as in `make demo DEMO_PORT=8010 DEMO_FOLDER=.demo-2`."
+            ) from None
+        yield
+
+
+@contextmanager
+def _socket_for(folder: Path) -> Iterator[Path]:
     """The socket's place: in the demo's folder, else in a short temporary one, since socket paths are limited."""
-    path = folder.resolve() / "redis.sock"
+    path = folder / "redis.sock"
     if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
-        return path
-    return Path(tempfile.mkdtemp(prefix="kronos-")) / "redis.sock"
+        yield path
+    else:
+        with tempfile.TemporaryDirectory(prefix="kronos-") as short:
+            yield Path(short) / "redis.sock"
 
 
 def _announce_first_forecast(settings: Settings, port: int, redis_socket: Path) -> None:

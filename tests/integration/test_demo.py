@@ -12,11 +12,13 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from tests.conftest import PROJECT, free_port
+from tests.processes import eventually
 
 STARTS_WITHIN_S = 30
 
@@ -59,6 +61,23 @@ class Demo:
                 return line
         pytest.fail(f"the demo ended without saying {words!r}:\n{''.join(self.lines[-40:])}")
 
+    def get(self, path: str) -> Any:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+            return json.load(answer)
+
+    def ask(self, wishes: dict[str, int]) -> str:
+        """Ask for a forecast and return its id."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/api/v1/forecasts",
+            data=json.dumps(wishes).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return str(json.load(answer)["id"])
+
+    def wait_until_running(self, forecast_id: str) -> None:
+        eventually(lambda: self.get(f"/api/v1/forecasts/{forecast_id}")["state"] == "running", 20)
+
     def end(self, sent: signal.Signals) -> None:
         """What a terminal does on Ctrl+C: the signal goes to the whole process group."""
         if self.process.poll() is None:
@@ -90,8 +109,7 @@ def test_the_first_forecast_is_there_in_time_and_labelled_and_nothing_stays_behi
     started = time.monotonic()
     demo.wait_for(f"Kronos Live: http://127.0.0.1:{demo.port}")
     assert time.monotonic() - started < STARTS_WITHIN_S
-    with urllib.request.urlopen(f"http://127.0.0.1:{demo.port}/api/v1/forecasts/latest", timeout=5) as answer:
-        latest = json.load(answer)
+    latest = demo.get("/api/v1/forecasts/latest")
     assert latest["forecast"]["provenance"]["origin"] == "simulated"
     assert latest["forecast"]["provenance"]["model"]["source"] == "bundled"
     assert latest["forecast"]["provenance"]["model_stands_in_for"] == "Kronos-small"
@@ -105,8 +123,7 @@ def test_history_survives_a_restart(tmp_path: Path) -> None:
     for _ in range(2):
         demo = Demo(tmp_path / "demo", free_port())
         seen.append(demo.wait_for("first forecast:").split("first forecast: ")[1].strip(" )\n"))
-        with urllib.request.urlopen(f"http://127.0.0.1:{demo.port}/api/v1/forecasts/{seen[0]}", timeout=5) as answer:
-            assert json.load(answer)["state"] == "finished"
+        assert demo.get(f"/api/v1/forecasts/{seen[0]}")["state"] == "finished"
         demo.end(signal.SIGTERM)
         assert demo.survivors() == []
 
@@ -114,6 +131,33 @@ def test_history_survives_a_restart(tmp_path: Path) -> None:
 def test_ctrl_c_in_the_first_moment_leaves_nothing_behind(demo: Demo) -> None:
     demo.wait_for("started")
     demo.end(signal.SIGINT)
+    assert demo.survivors() == []
+
+
+def test_ctrl_c_while_a_forecast_is_made_lets_it_end_and_be_stored(demo: Demo, tmp_path: Path) -> None:
+    demo.wait_for("Kronos Live:")
+    forecast_id = demo.ask({"num_samples": 500, "horizon": 200})
+    demo.wait_until_running(forecast_id)
+    demo.end(signal.SIGINT)
+    assert demo.survivors() == []
+    assert "Traceback" not in "".join(demo.lines)
+    again = Demo(tmp_path / "demo", free_port())
+    again.wait_for("Kronos Live:")
+    assert again.get(f"/api/v1/forecasts/{forecast_id}")["state"] in ("finished", "queued", "running")
+    again.end(signal.SIGTERM)
+
+
+def test_two_demos_do_not_share_a_folder(demo: Demo, tmp_path: Path) -> None:
+    demo.wait_for("Kronos Live:")
+    second = Demo(tmp_path / "demo", free_port())
+    second.wait_for("Another demo uses")
+    assert second.process.wait(timeout=20) == 1
+    assert demo.get("/livez")
+
+
+def test_a_closed_terminal_ends_it_all(demo: Demo) -> None:
+    demo.wait_for("Kronos Live:")
+    demo.end(signal.SIGHUP)
     assert demo.survivors() == []
 
 

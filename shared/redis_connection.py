@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from redis import Redis
 from redis.backoff import ExponentialBackoff
@@ -62,11 +62,14 @@ def wait_until_ready(redis: Redis, *, first_pause_s: float = 0.2, longest_pause_
 
 
 def without_password(url: str) -> str:
-    """A Redis address fit for a log or a message."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    return parts._replace(netloc=f"{parts.username or ''}:***@{parts.hostname}:{parts.port or 6379}").geturl()
+    """A Redis address fit for a log or a message: nothing of it but scheme, host and path."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return "an address that cannot be read"
+    return urlunsplit((parts.scheme, host + port, parts.path, "", ""))
 
 
 @contextmanager

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import RequestError
+from shared.klines import COLUMNS
 from shared.settings import SHORTEST_HISTORY, Overflow, longest_horizon
 
-COLUMNS = ("open", "high", "low", "close", "volume", "amount")
 CLIP = 5.0
 STD_EPSILON = np.float32(1e-5)
 MILLISECONDS_PER_MINUTE = 60_000

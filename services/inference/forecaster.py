@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
@@ -20,10 +20,10 @@ import torch
 from numpy.typing import NDArray
 
 from services.inference.checkpoints import LoadedModel, ModelPolicy, load_model
-from services.inference.context import COLUMNS, Context, prepare_context
+from services.inference.context import Context, prepare_context
 from services.inference.path_sampler import SampledPaths, SamplingOptions, sample_paths
 from services.inference.path_statistics import PathStatistics, Share, StepSummary, summarise
-from shared.errors import KronosLiveError, RequestError
+from shared.errors import CheckpointError, RequestError
 from shared.forecasts import (
     Band,
     Forecast,
@@ -34,7 +34,7 @@ from shared.forecasts import (
     Provenance,
     StepStatistics,
 )
-from shared.klines import CLOSE, Interval, KlineWindow, utc
+from shared.klines import CLOSE, COLUMNS, Interval, KlineWindow, utc
 from shared.logs import get_logger
 from shared.settings import SHORTEST_HISTORY, Settings
 
@@ -42,7 +42,6 @@ log = get_logger(__name__)
 
 Report = Callable[[str, int, int], None]  # phase, steps done, steps in all
 
-MOST_MODELS = 2  # kept in memory: the configured one, and the last one that a request named
 WARM_UP_PATHS = 2
 WARM_UP_HORIZON = 2
 
@@ -52,7 +51,8 @@ class Forecaster:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._models: dict[tuple[str, bool], LoadedModel] = {}
+        self._configured: LoadedModel | None = None
+        self._named: tuple[tuple[str, bool], LoadedModel] | None = None
 
     def use_threads(self, count: int) -> None:
         """Let torch use `count` processor threads from now on."""
@@ -105,22 +105,28 @@ class Forecaster:
         return _record(forecast_id, request, window, context, statistics, provenance), paths.astype(np.float32)
 
     def _model(self, name: str, *, is_default: bool) -> LoadedModel:
-        """A model from memory, else loaded; the least recently loaded one that is not the configured one makes room."""
-        key = (name, is_default)
-        if key not in self._models:
-            settings = self._settings.model
-            policy = ModelPolicy(
-                local_dir=settings.local_dir,
-                max_context=settings.max_context,
-                allow_hub=settings.allow_hub,
-                hub_timeout_s=settings.hub_timeout,
-                allow_bundled=settings.allow_bundled,
-            )
-            loaded = load_model(name, policy, device=settings.device, is_default=is_default)
-            if len(self._models) >= MOST_MODELS:
-                del self._models[next(kept for kept in self._models if not kept[1])]
-            self._models[key] = loaded
-        return self._models[key]
+        """The configured model, loaded for good; or one that a request names, of which the last stays in memory."""
+        configured = self._configured
+        if is_default and name == self._settings.model.model_name:
+            self._configured = configured or self._load(name, is_default=True)
+            return self._configured
+        if configured and configured.name == name:
+            return replace(configured, stands_in_for=None, why=None)  # what was asked for by name stands in for nothing
+        if self._named is None or self._named[0] != (name, is_default):
+            self._named = None  # first make room
+            self._named = ((name, is_default), self._load(name, is_default=is_default))
+        return self._named[1]
+
+    def _load(self, name: str, *, is_default: bool) -> LoadedModel:
+        settings = self._settings.model
+        policy = ModelPolicy(
+            local_dir=settings.local_dir,
+            max_context=settings.max_context,
+            allow_hub=settings.allow_hub,
+            hub_timeout_s=settings.hub_timeout,
+            allow_bundled=settings.allow_bundled,
+        )
+        return load_model(name, policy, device=settings.device, is_default=is_default)
 
     def _context(
         self, model: LoadedModel, values: NDArray[np.float64], times: NDArray[np.int64], interval_ms: int, horizon: int
@@ -158,6 +164,7 @@ class Forecaster:
             threads=torch.get_num_threads(),
             seed=request.seed,
             overflow=self._settings.model.overflow,
+            max_context=model.max_context,
             history_used=context.history_used,
             code_version=code_version(),
             timings_s=clock.finished(),
@@ -225,7 +232,7 @@ def _sample(model: LoadedModel, context: Context, request: ForecastRequest, repo
 def _summarise(paths: NDArray[np.float64], window: KlineWindow, request: ForecastRequest) -> PathStatistics:
     statistics = summarise(paths, window.values[:, CLOSE], request.volatility_window)
     if statistics.upside is None:
-        raise KronosLiveError(
+        raise CheckpointError(
             f"None of the {len(paths)} paths that the model drew is finite: its weights do not suit these klines."
         )
     return statistics

@@ -14,9 +14,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.klines import AMOUNT, CLOSE, COLUMNS, HIGH, LOW, OPEN, VOLUME
+
 LEVELS = (50, 80, 95)
-COLUMNS = ("open", "high", "low", "close", "volume", "amount")
-OPEN, HIGH, LOW, CLOSE, VOLUME, AMOUNT = range(len(COLUMNS))
 Z_95 = 1.959963984540054  # standard normal quantile of 0.975
 
 Floats = NDArray[np.float64]

@@ -8,14 +8,16 @@ from pathlib import Path
 CGROUP_CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 
 
-def cores_available(cgroup_limit: Path = CGROUP_CPU_LIMIT) -> int:
-    """Cores that the scheduler lets this process use, fewer where its container has a limit; at least one.
+def cores_available(neighbours: int = 1, cgroup_limit: Path = CGROUP_CPU_LIMIT) -> int:
+    """This process's share of the cores, at least one, where `neighbours` workers (itself included) are on the machine.
 
-    `cgroup_limit` holds '<quota> <period>' in microseconds, or 'max <period>' for no limit (Linux, control groups v2).
+    The machine's cores are divided; the limit of a container is its own already. `cgroup_limit` holds '<quota> <period>'
+    in microseconds, or 'max <period>' for no limit (Linux, control groups v2).
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = max(1, allowed // max(1, neighbours))
     try:
         quota, period = cgroup_limit.read_text().split()
     except (OSError, ValueError):
-        return allowed
-    return allowed if quota == "max" else max(1, min(allowed, int(quota) // int(period)))
+        return share
+    return share if quota == "max" else max(1, min(allowed, int(quota) // int(period)))

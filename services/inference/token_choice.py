@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from shared.errors import CheckpointError
 
-class NonFiniteLogitsError(ArithmeticError):
+
+class NonFiniteLogitsError(CheckpointError):
     """The model gave logits that are not numbers, so nothing can be drawn."""
 
 

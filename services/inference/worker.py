@@ -80,7 +80,7 @@ class WarmWorker(SimpleWorker):
         """The machine's cores divided by the workers on it."""
         machine = WorkerName.read(self.name).machine
         neighbours = sum(WorkerName.read(name).machine == machine for name in self._forecast_queue.worker_names())
-        return max(1, cores_available() // max(1, neighbours))
+        return cores_available(neighbours)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from services.cli import _show_forecast
 from services.web.situation import Stores
+from shared.forecasts import Band, StepStatistics
+from tests.builders import START_MS, finished_forecast, forecast_request, kline_window
 from tests.conftest import PROJECT
 from tests.processes import service
 from tests.tiny_models import write_tiny_models
@@ -73,8 +76,23 @@ def test_forecast_shows_a_table_with_errors_and_provenance(
     with service("worker", environment, tmp_path):
         done = run("forecast", "--horizon", "3", "--wait")
     assert done.returncode == 0, done.stderr
-    for words in ("95 % range", "Upside:", "of 30 paths", "SIMULATED", "Not investment advice"):
+    for words in ("range of the paths", "80 % band", "Upside:", "of 30 paths", "SIMULATED", "Not investment advice"):
         assert words in done.stdout
+
+
+def test_a_cheap_coin_keeps_its_digits_and_one_step_says_that_it_has_no_spread(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    forecast, _ = finished_forecast("id", kline_window(), forecast_request(horizon=1))
+    bands = [Band(level=level, kind="quantile", lower=[1.1e-5], upper=[1.3e-5]) for level in (50, 80, 95)]
+    one = [1.234e-5]
+    close = StepStatistics(mean=one, median=one, minimum=one, maximum=one, bands=bands)
+    said = {"close": close, "last_close": 1.2e-5, "volatility_amplification": None, "returns_compared": 1}
+    _show_forecast(forecast.model_copy(update=said))
+    shown = capsys.readouterr().out
+    for words in ("0.00001234", "0.00001100 to 0.00001300", "Last close 0.00001200", "amplification: needs two steps"):
+        assert words in shown
 
 
 def test_forecast_without_waiting_prints_the_id(run: Run, stores: Stores) -> None:
@@ -91,6 +109,18 @@ def test_status_shows_series_queue_and_workers(run: Run, stores: Stores) -> None
         assert words in shown
     told = json.loads(run("status", "--json").stdout)
     assert (told["waiting"], told["workers"], told["series"][0]["state"]) == (1, 0, "stale")
+
+
+def test_status_calls_a_series_stale_that_ingest_has_left(run: Run, stores: Stores) -> None:
+    ingested(stores, last_open_time_ms=START_MS)
+    shown = run("status").stdout
+    for words in ("STALE", "overdue since 2025-01-01 02:00:05Z", "Ingest has not reported since 2025-01-01 01:00:05Z"):
+        assert words in shown
+    assert "LIVE" not in shown
+    assert json.loads(run("status", "--json").stdout)["series"][0]["state"] == "stale"
+    refused = run("forecast")
+    assert refused.returncode == 1
+    assert "BTCUSDT 1h is stale" in refused.stderr
 
 
 @pytest.mark.parametrize(

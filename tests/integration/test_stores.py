@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from redis import Redis
 
-from shared.errors import KlineError, NotFoundError, StoreUnavailableError
+from shared.errors import KlineError, NotFoundError, SettingsError, StoreUnavailableError
 from shared.forecast_queue import ForecastQueue
 from shared.forecast_store import ForecastStore
 from shared.kline_store import KlineStore
@@ -134,4 +134,11 @@ def test_a_redis_that_is_away_is_named_with_its_knob_and_without_its_password() 
     client = connect(RedisSettings.model_validate({"url": f"redis://:hidden@127.0.0.1:{free_port()}/0"}))
     with pytest.raises(StoreUnavailableError, match="KRONOS_REDIS__URL") as caught:
         KlineStore(client, keep=1).all_statuses()
+    assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["redis://:hidden@host:abc/0", "redis://[::1/0", "http://u:hidden@host/0"])
+def test_a_redis_address_that_is_none_is_told_without_its_password(url: str) -> None:
+    with pytest.raises(SettingsError, match="KRONOS_REDIS__URL") as caught:
+        connect(RedisSettings.model_validate({"url": url}))
     assert "hidden" not in str(caught.value)

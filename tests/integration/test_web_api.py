@@ -174,6 +174,13 @@ def test_the_ingested_series_are_listed(web: httpx.Client, stores: Stores) -> No
     assert [(one["symbol"], one["interval"], one["state"]) for one in listed] == [("BTCUSDT", "1h", "live")]
 
 
+def test_a_series_of_which_ingest_no_longer_reports_is_listed_as_stale(web: httpx.Client, stores: Stores) -> None:
+    ingested(stores, last_open_time_ms=newest_closed_candle() - 5 * HOUR_MS)
+    [listed] = web.get("/api/v1/series").json()["series"]
+    assert listed["state"] == "stale"
+    assert "Ingest has not reported since" in listed["problem"]
+
+
 def test_a_process_is_alive_whatever_else_is_missing(web: httpx.Client) -> None:
     assert web.get("/livez").json() == {"status": "ok"}
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import socket
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,8 +12,8 @@ import pytest
 from redis import Redis
 
 from services.web.situation import Stores
-from tests.builders import settings
-from tests.web_server import forecast_stored, ingested
+from tests.builders import START_MS, settings
+from tests.web_server import forecast_stored, ingested, web_server
 
 ASK = "/api/v1/forecasts"
 
@@ -50,9 +52,12 @@ def _one_series_with_a_forecast(web: httpx.Client, stores: Stores) -> None:
         ({"temperature": 0}, "temperature", ["0", "above 0"]),
         ({"top_p": 1.1}, "top_p", ["1.1", "above 0, to 1"]),
         ({"top_k": -1}, "top_k", ["-1", "from 0"]),
-        ({"history": 63}, "history", ["63", "64"]),
+        ({"symbol": "BTC\ud800"}, "symbol", ["'BTC\\ud800'", "capital letters"]),
+        ({"\udfff": 1}, "?", ["not something to ask for"]),
+        ({"history": 63}, "history", ["63", "64 to 1000", "limits.max_history"]),
         ({"history": 1001}, "history", ["1001", "64 to 1000", "limits.max_history"]),
-        ({"num_samples": 0}, "num_samples", ["0", "from 1"]),
+        ({"num_samples": 0}, "num_samples", ["0", "1 to 1000", "limits.max_num_samples"]),
+        ({"num_samples": 20_000}, "num_samples", ["20000", "1 to 1000"]),
         ({"num_samples": 1001}, "num_samples", ["1001", "1 to 1000", "limits.max_num_samples"]),
         ({"seed": -5}, "seed", ["-5", "from 0"]),
         ({"model": "Kronos-huge"}, "model", ["Kronos-huge", "Kronos-mini", "Kronos-small", "Kronos-base"]),
@@ -62,10 +67,39 @@ def _one_series_with_a_forecast(web: httpx.Client, stores: Stores) -> None:
 def test_a_wish_out_of_range_names_field_value_and_range(
     web: httpx.Client, wish: dict[str, object], field: str, words: list[str]
 ) -> None:
-    refused = problem(web.post(ASK, json=wish), 422)
+    body = json.dumps(wish)  # in ASCII, so that half a character can be sent
+    refused = problem(web.post(ASK, content=body, headers={"Content-Type": "application/json"}), 422)
     assert [error["field"] for error in refused["errors"]] == [field]
     for word in words:
         assert word in refused["detail"]
+
+
+def test_a_series_that_ingest_has_left_is_not_forecast_from(web: httpx.Client, redis: Redis, stores: Stores) -> None:
+    ingested(stores, last_open_time_ms=START_MS)
+    refused = problem(web.post(ASK), 422)
+    assert refused["errors"][0]["field"] == "symbol"
+    assert "BTCUSDT 1h is stale" in refused["detail"]
+    assert "nothing since the candle that closed at 2025-01-01 01:00:00Z" in refused["detail"]
+    assert "these series are: BTCUSDT 1h (stale)" in problem(web.post(ASK, json={"symbol": "DOGEUSDT"}), 422)["detail"]
+    assert not redis.keys("rq:job:*")
+
+
+def test_a_recording_is_forecast_from_however_old_it_is(web: httpx.Client, stores: Stores) -> None:
+    ingested(stores, last_open_time_ms=START_MS, origin="recorded")
+    assert web.post(ASK).status_code == 202
+
+
+@pytest.mark.parametrize(("overflow", "longest"), [("trim", 64), ("slide", 128)])
+def test_the_longest_horizon_is_what_the_configured_context_has_room_for(
+    redis_url: str, tmp_path: Path, stores: Stores, overflow: str, longest: int
+) -> None:
+    ingested(stores)
+    knobs = {"KRONOS_MODEL__MAX_CONTEXT": "128", "KRONOS_MODEL__OVERFLOW": overflow}
+    with web_server(redis_url, tmp_path, **knobs) as (address, _), httpx.Client(base_url=address) as client:
+        assert client.post(ASK, json={"horizon": longest}).status_code == 202
+        for horizon in (longest + 1, 10_000):
+            refused = problem(client.post(ASK, json={"horizon": horizon}), 422)
+            assert f"from 1 to {longest} (model.max_context)" in refused["detail"]
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def test_workers_of_one_machine_share_its_cores(house: House) -> None:
         eventually(lambda: house.queue.workers() == 2, 10)
         house.enqueue("shared", num_samples=2, horizon=2)
         assert house.ends("shared") == "finished"
-    assert house.forecasts.load("shared").provenance.threads == max(1, cores_available() // 2)
+    assert house.forecasts.load("shared").provenance.threads == cores_available(neighbours=2)
 
 
 def test_a_worker_that_starts_before_redis_waits_for_it_and_says_so(house: House) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,11 @@ from shared.adhoc_forecasts import ask_for_forecast, read_wishes
 from shared.errors import KronosLiveError
 from shared.forecast_queue import ForecastQueue
 from shared.forecast_store import ForecastStore
-from shared.forecasts import Forecast
+from shared.forecasts import Forecast, Probability, band_name, why_no_amplification
+from shared.freshness import as_of, ingest_is_silent
 from shared.kline_store import KlineStore, SeriesStatus
 from shared.klines import Interval, utc
+from shared.prices import price
 from shared.redis_connection import connect
 from shared.settings import MODEL_NAMES, Settings, load_settings
 
@@ -126,8 +127,8 @@ def forecast(wait: bool, as_json: bool, timeout: float, **wishes: Any) -> None:
     """
     settings = load_settings()
     klines, forecasts, queue = _stores(settings)
-    asked = read_wishes({name: value for name, value in wishes.items() if value is not None})
-    forecast_id = ask_for_forecast(settings, klines, queue, asked)
+    asked = read_wishes(settings, {name: value for name, value in wishes.items() if value is not None})
+    forecast_id = ask_for_forecast(settings, klines, queue, asked, _now_ms())
     if not wait:
         click.echo(queue.status(forecast_id).model_dump_json() if as_json else forecast_id)
         return
@@ -145,7 +146,8 @@ def status(as_json: bool) -> None:
     """Show the ingested series, the queue, the workers and the latest forecasts."""
     settings = load_settings()
     klines, forecasts, queue = _stores(settings)
-    series = klines.all_statuses()
+    now_ms = _now_ms()
+    series = [as_of(one, now_ms) for one in klines.all_statuses()]
     latest = {
         (one.symbol, one.interval): forecasts.latest_scheduled(one.symbol, one.interval, one.origin)
         if one.origin
@@ -163,7 +165,11 @@ def status(as_json: bool) -> None:
             }
         )
         return
-    _show_status(series, latest, waiting, workers)
+    _show_status(series, latest, waiting, workers, now_ms)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _stores(settings: Settings) -> tuple[KlineStore, ForecastStore, ForecastQueue]:
@@ -208,25 +214,32 @@ def _show_forecast(done: Forecast) -> None:
     table = Table(
         title=f"{done.request.symbol} {done.request.interval}, {done.request.horizon} candles ahead: {done.id}"
     )
-    for column in ("open time (UTC)", "mean", "median", *(f"{band.level} % {band.kind}" for band in done.close.bands)):
+    for column in ("open time (UTC)", "mean", "median", *map(band_name, done.close.bands)):
         table.add_column(column, justify="right")
     for step, open_time in enumerate(done.open_times_ms):
-        bands = (f"{band.lower[step]:,.2f} to {band.upper[step]:,.2f}" for band in done.close.bands)
-        table.add_row(utc(open_time), f"{done.close.mean[step]:,.2f}", f"{done.close.median[step]:,.2f}", *bands)
+        bands = (f"{price(band.lower[step])} to {price(band.upper[step])}" for band in done.close.bands)
+        table.add_row(utc(open_time), price(done.close.mean[step]), price(done.close.median[step]), *bands)
     console = Console()
     console.print(table)
-    for name, share in (("Upside", done.upside), ("Volatility amplification", done.volatility_amplification)):
-        if share is not None:
-            interval = f"{share.lower:.1%} to {share.upper:.1%}"
-            console.print(f"{name}: {share.value:.1%} ({interval}, {share.paths} of {share.of} paths)")
+    console.print(f"Upside: {_in_words(done.upside)}")
+    amplified = done.volatility_amplification
+    console.print(f"Volatility amplification: {_in_words(amplified) if amplified else why_no_amplification(done)}")
     console.print(
-        f"Last close {done.last_close:,.2f} from {made_by.venue} ({made_by.origin.upper()}); model {made_by.model.name} "
+        f"Last close {price(done.last_close)} from {made_by.venue} ({made_by.origin.upper()}); model {made_by.model.name} "
         f"({made_by.model.source.upper()}); seed {made_by.seed}; {made_by.timings_s['total']:.2f} s. Not investment advice."
     )
 
 
+def _in_words(share: Probability) -> str:
+    return f"{share.value:.1%} ({share.lower:.1%} to {share.upper:.1%}, {share.paths} of {share.of} paths)"
+
+
 def _show_status(
-    series: list[SeriesStatus], latest: dict[tuple[str, Interval], Forecast | None], waiting: int, workers: int
+    series: list[SeriesStatus],
+    latest: dict[tuple[str, Interval], Forecast | None],
+    waiting: int,
+    workers: int,
+    now_ms: int,
 ) -> None:
     table = Table(title=f"{workers} workers alive, {waiting} forecasts waiting")
     for column in ("series", "state", "venue", "last candle", "next fetch", "latest forecast", "made"):
@@ -238,9 +251,9 @@ def _show_status(
             one.state.upper(),
             one.venue or "none",
             utc(one.last_open_time_ms) if one.last_open_time_ms is not None else "none yet",
-            utc(one.next_fetch_at_ms),
+            ("overdue since " if ingest_is_silent(one, now_ms) else "") + utc(one.next_fetch_at_ms),
             made.id if made else "none yet",
-            f"{(datetime.now(UTC) - made.created_at).total_seconds() / 60:.0f} min ago" if made else "",
+            f"{(now_ms / 1000 - made.created_at.timestamp()) / 60:.0f} min ago" if made else "",
         )
     console = Console()
     console.print(table)

@@ -8,78 +8,112 @@ from __future__ import annotations
 import json
 import reprlib
 import secrets
+from dataclasses import dataclass
 
 from pydantic import ValidationError
 
 from shared.errors import QueueFullError, RequestError, UnknownSeriesError
 from shared.forecast_queue import ForecastQueue
-from shared.forecasts import SEED_LIMIT, ForecastOverrides, adhoc_forecast_id, build_request
+from shared.forecasts import LONGEST_HORIZON, SEED_LIMIT, ForecastOverrides, adhoc_forecast_id, build_request
+from shared.freshness import as_of, too_old_to_forecast
 from shared.kline_store import KlineStore, describe_missing_series
-from shared.settings import Settings, describe_allowed
+from shared.klines import Interval, utc
+from shared.settings import SHORTEST_HISTORY, Settings, describe_allowed, longest_horizon
 
-SHORTEST_HISTORY = 64  # candles that `overflow: trim` always leaves to the model
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a whole number may be here, what it counts, and the knob that sets its end."""
+
+    least: int
+    most: int
+    unit: str
+    knob: str | None = None
+
+    def in_words(self) -> str:
+        knob = f" ({self.knob})" if self.knob else ""
+        return f"a whole number of {self.unit} from {self.least} to {self.most}{knob}"
 
 
-def read_wishes(values: object) -> ForecastOverrides:
+def read_wishes(settings: Settings, values: object) -> ForecastOverrides:
     """Turn decoded JSON into wishes. Raises RequestError that names the first wrong field, its value and what is allowed."""
+    # Half a character (a lone surrogate) fits no field; replaced, it reaches its field, which then is named.
+    text = json.dumps(values, ensure_ascii=False).encode(errors="replace")
     try:
-        return ForecastOverrides.model_validate_json(json.dumps(values), strict=True)  # true is not 1, nor is "1"
+        wishes = ForecastOverrides.model_validate_json(text, strict=True)  # true is not 1, nor is "1"
     except ValidationError as error:
-        raise request_error(error) from None
+        raise _not_understood(settings, values, error) from None
+    for name, bounds in _bounds(settings).items():
+        wish = getattr(wishes, name)
+        if wish is not None and not bounds.least <= wish <= bounds.most:
+            raise _out_of_range(settings, name, wish)
+    return wishes
 
 
-def request_error(error: ValidationError) -> RequestError:
-    """The first problem of a validation, in words."""
-    problem = error.errors()[0]
-    name = str(problem["loc"][0]) if problem["loc"] else ""
-    fields = ForecastOverrides.model_fields
-    if name not in fields:
-        allowed = ", ".join(fields)
-        what = f"{reprlib.repr(name)} is not something to ask for" if name else "A request must be a JSON object"
-        return RequestError(f"{what}; what can be set is {allowed}.", field=name or None)
-    return RequestError(
-        f"{name} is {reprlib.repr(problem['input'])}, but allowed is {describe_allowed(fields[name])}.", field=name
-    )
+def ask_for_forecast(
+    settings: Settings, klines: KlineStore, queue: ForecastQueue, wishes: ForecastOverrides, now_ms: int
+) -> str:
+    """Enqueue a forecast on the newest snapshot of its series and return its id; `now_ms` is UTC ms.
 
-
-def ask_for_forecast(settings: Settings, klines: KlineStore, queue: ForecastQueue, wishes: ForecastOverrides) -> str:
-    """Enqueue a forecast on the newest snapshot of its series and return its id.
-
-    Raises UnknownSeriesError where the series is not ingested, RequestError where it cannot be done, QueueFullError.
+    Raises UnknownSeriesError where the series is not ingested, RequestError where it has grown old, QueueFullError.
     """
-    _check_limits(settings, wishes)
     symbol = wishes.symbol or settings.data.symbol
     interval = wishes.interval or settings.data.interval
-    series = klines.status(symbol, interval)
-    if series is None or series.snapshot_id is None:
-        raise UnknownSeriesError(describe_missing_series(symbol, interval, klines.all_statuses()), field="symbol")
+    snapshot_id = _newest_snapshot(klines, symbol, interval, now_ms)
     waiting = queue.waiting()
     if waiting >= settings.limits.max_queued:
         raise QueueFullError(
             f"{waiting} forecasts wait already, which is the most (limits.max_queued): try again later."
         )
-    request = build_request(settings, wishes, series.snapshot_id, scheduled=False, seed=secrets.randbelow(SEED_LIMIT))
+    request = build_request(settings, wishes, snapshot_id, scheduled=False, seed=secrets.randbelow(SEED_LIMIT))
     forecast_id = adhoc_forecast_id()
     queue.enqueue(forecast_id, request)
     return forecast_id
 
 
-def _check_limits(settings: Settings, wishes: ForecastOverrides) -> None:
-    limits = settings.limits
-    longest = settings.model.max_context - SHORTEST_HISTORY
-    if wishes.history is not None and wishes.history > limits.max_history:
+def _newest_snapshot(klines: KlineStore, symbol: str, interval: Interval, now_ms: int) -> str:
+    series = klines.status(symbol, interval)
+    if series is None or series.snapshot_id is None:
+        known = [as_of(one, now_ms) for one in klines.all_statuses()]
+        raise UnknownSeriesError(describe_missing_series(symbol, interval, known), field="symbol")
+    if series.last_open_time_ms is not None and too_old_to_forecast(series, now_ms):
         raise RequestError(
-            f"history is {wishes.history}, but allowed is 64 to {limits.max_history} candles (limits.max_history).",
-            field="history",
+            f"{symbol} {interval} is stale: ingest has brought nothing since the candle that closed at "
+            f"{utc(series.last_open_time_ms + interval.ms)}; start `kronos-live ingest` for it, or see in "
+            f"`kronos-live status` what holds it up.",
+            field="symbol",
         )
-    if wishes.num_samples is not None and wishes.num_samples > limits.max_num_samples:
-        raise RequestError(
-            f"num_samples is {wishes.num_samples}, but allowed is 1 to {limits.max_num_samples} paths (limits.max_num_samples).",
-            field="num_samples",
+    return series.snapshot_id
+
+
+def _not_understood(settings: Settings, values: object, error: ValidationError) -> RequestError:
+    """The first problem of a validation, in words."""
+    problem = error.errors()[0]
+    name = str(problem["loc"][0]) if problem["loc"] else ""
+    fields = ForecastOverrides.model_fields
+    if not isinstance(values, dict):
+        return RequestError(f"A request must be a JSON object; what can be set is {', '.join(fields)}.")
+    if name not in fields:
+        return RequestError(
+            f"{reprlib.repr(name)} is not something to ask for; what can be set is {', '.join(fields)}.", field=name
         )
-    if settings.model.overflow == "trim" and wishes.horizon is not None and wishes.horizon > longest:
-        raise RequestError(
-            f"horizon is {wishes.horizon}, but allowed is 1 to {longest} candles: the model reads {settings.model.max_context} "
-            f"(model.max_context), of which history keeps {SHORTEST_HISTORY}.",
-            field="horizon",
-        )
+    return _out_of_range(settings, name, values[name])
+
+
+def _out_of_range(settings: Settings, name: str, value: object) -> RequestError:
+    bounds = _bounds(settings)
+    allowed = bounds[name].in_words() if name in bounds else describe_allowed(ForecastOverrides.model_fields[name])
+    return RequestError(f"{name} is {reprlib.repr(value)}, but allowed is {allowed}.", field=name)
+
+
+def _bounds(settings: Settings) -> dict[str, Bounds]:
+    """The bounds that hold with these settings, where they are narrower than any server could allow."""
+    limits, model = settings.limits, settings.model
+    longest = longest_horizon(model.max_context, model.overflow)
+    return {
+        "horizon": Bounds(1, longest, "candles", "model.max_context")
+        if longest < LONGEST_HORIZON
+        else Bounds(1, LONGEST_HORIZON, "candles"),
+        "history": Bounds(SHORTEST_HISTORY, limits.max_history, "candles", "limits.max_history"),
+        "num_samples": Bounds(1, limits.max_num_samples, "paths", "limits.max_num_samples"),
+    }

@@ -12,9 +12,10 @@ from uuid import uuid4
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.klines import Interval, Origin
-from shared.settings import ModelName, Settings, Symbol
+from shared.settings import SHORTEST_HISTORY, ModelName, Overflow, Settings, Symbol
 
 SEED_LIMIT = 2**63 - 1
+LONGEST_HORIZON = 448  # candles: what the published models have room for beside the shortest history
 
 # The state of a forecast on its way. failed: its reason is in `error`.
 JobState = Literal["queued", "running", "finished", "failed"]
@@ -33,9 +34,15 @@ class ForecastOverrides(Contract):
 
     symbol: Symbol | None = Field(None, description="2 to 20 capital letters and digits, as in BTCUSDT")
     interval: Interval | None = None
-    horizon: int | None = Field(None, ge=1, le=448, description="a whole number of candles from 1 to 448")
-    history: int | None = Field(None, ge=64, le=2000, description="a whole number of candles from 64 to 2000")
-    num_samples: int | None = Field(None, ge=1, le=10_000, description="a whole number of paths from 1 to 10000")
+    horizon: int | None = Field(
+        None, ge=1, le=LONGEST_HORIZON, description=f"a whole number of candles from 1 to {LONGEST_HORIZON}"
+    )
+    history: int | None = Field(
+        None,
+        ge=SHORTEST_HISTORY,
+        description=f"a whole number of candles from {SHORTEST_HISTORY} to limits.max_history",
+    )
+    num_samples: int | None = Field(None, ge=1, description="a whole number of paths from 1 to limits.max_num_samples")
     temperature: float | None = Field(None, gt=0, le=5, description="a number above 0, to 5")
     top_p: float | None = Field(None, gt=0, le=1, description="a number above 0, to 1")
     top_k: int | None = Field(None, ge=0, le=1 << 20, description="a whole number from 0 (no limit) to 1048576")
@@ -52,7 +59,7 @@ class ForecastRequest(Contract):
     symbol: Symbol
     interval: Interval
     horizon: int = Field(ge=1)
-    history: int = Field(ge=64)
+    history: int = Field(ge=SHORTEST_HISTORY)
     num_samples: int = Field(ge=1)
     temperature: float = Field(gt=0)
     top_p: float = Field(gt=0, le=1)
@@ -85,6 +92,11 @@ class Band(Contract):
     kind: Literal["quantile", "range"]
     lower: list[float]
     upper: list[float]
+
+
+def band_name(band: Band) -> str:
+    """What a band is called wherever it is shown: of too few paths, it is only their range."""
+    return "range of the paths" if band.kind == "range" else f"{band.level} % band"
 
 
 class StepStatistics(Contract):
@@ -123,7 +135,8 @@ class Provenance(Contract):
     dtype: str
     threads: int
     seed: int
-    overflow: Literal["trim", "slide"]
+    overflow: Overflow
+    max_context: int = Field(description="candles, history and horizon together, that the model reads at once")
     history_used: int
     code_version: str
     timings_s: dict[str, float] = Field(description="seconds by phase, and 'total'")
@@ -155,6 +168,11 @@ class Forecast(Contract):
     returns_compared: int = Field(description="log returns on either side of the volatility comparison")
     defective_paths: dict[str, int] = Field(description="paths that break reality, by kind; they are kept as drawn")
     paths: PathsInfo
+
+
+def why_no_amplification(forecast: Forecast) -> str:
+    """What stands in place of a volatility amplification that there is not."""
+    return "needs two steps" if forecast.returns_compared < 2 else "no path has only positive closes"
 
 
 class Progress(Contract):

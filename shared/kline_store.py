@@ -153,8 +153,10 @@ def _read_status(raw: bytes) -> SeriesStatus | None:
 
 def describe_missing_series(symbol: str, interval: Interval, known: list[SeriesStatus]) -> str:
     """One sentence for whoever asks for a series that is not ingested."""
-    names = ", ".join(f"{status.symbol} {status.interval}" for status in known if status.snapshot_id) or "none yet"
-    return f"{symbol} {interval} is not ingested here; these series are: {names}."
+    names = [
+        f"{one.symbol} {one.interval}{' (stale)' if one.state == 'stale' else ''}" for one in known if one.snapshot_id
+    ]
+    return f"{symbol} {interval} is not ingested here; these series are: {', '.join(names) or 'none yet'}."
 
 
 def _snapshot_key(snapshot_id: str) -> str:

@@ -114,6 +114,7 @@ def finished_forecast(
             threads=1,
             seed=request.seed,
             overflow="trim",
+            max_context=512,
             history_used=request.history,
             code_version="0.1.0",
             timings_s={"load": 0.1, "sample": 1.0, "total": 1.2},

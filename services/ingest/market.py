@@ -26,9 +26,7 @@ from services.ingest.venues.venue import Venue
 from shared.errors import UnknownSymbolError, VenueError
 from shared.klines import KlineWindow, utc
 from shared.logs import get_logger
-from shared.settings import Settings
-
-SHORTEST_HISTORY = 64  # candles; a model is not asked with fewer
+from shared.settings import SHORTEST_HISTORY, Settings
 
 log = get_logger(__name__)
 

@@ -34,6 +34,7 @@ from services.web.write_access import check_write_access
 from shared.adhoc_forecasts import ask_for_forecast, read_wishes
 from shared.errors import NotFoundError, RequestError
 from shared.forecasts import Contract, Forecast, ForecastId, ForecastOverrides, JobStatus
+from shared.freshness import as_of
 from shared.kline_store import SeriesStatus, describe_missing_series
 from shared.klines import Interval
 from shared.settings import Settings, Symbol, describe_allowed
@@ -90,13 +91,13 @@ def forecast_api(settings: Settings, stores: Stores, now_ms: Callable[[], int]) 
         abp_tags=[Tag(name="forecasts")],
         operation_id_callback=lambda *, name, **_: name,
     )
-    _add_asking(api, settings, stores)
+    _add_asking(api, settings, stores, now_ms)
     _add_reading(api, settings, stores, now_ms)
     _add_parts(api, stores)
     return api
 
 
-def _add_asking(api: APIBlueprint, settings: Settings, stores: Stores) -> None:
+def _add_asking(api: APIBlueprint, settings: Settings, stores: Stores, now_ms: Callable[[], int]) -> None:
     content, schemas = parse_body(ForecastOverrides)
     api.components_schemas.update(schemas)
     body = {"requestBody": {"content": content, "required": False}}
@@ -114,9 +115,8 @@ def _add_asking(api: APIBlueprint, settings: Settings, stores: Stores) -> None:
         same paths.
         """
         check_write_access(request, settings.web)
-        forecast_id = ask_for_forecast(
-            settings, stores.klines, stores.queue, read_wishes(_json_body(settings.limits.max_body_bytes))
-        )
+        wishes = read_wishes(settings, _json_body(settings.limits.max_body_bytes))
+        forecast_id = ask_for_forecast(settings, stores.klines, stores.queue, wishes, now_ms())
         return _json(stores.queue.status(forecast_id), 202, {"Location": f"{api.url_prefix}/forecasts/{forecast_id}"})
 
 
@@ -124,22 +124,27 @@ def _add_reading(api: APIBlueprint, settings: Settings, stores: Stores, now_ms: 
     def series_of(query: SeriesQuery) -> tuple[str, Interval]:
         return query.symbol or settings.data.symbol, query.interval or settings.data.interval
 
+    def known_series() -> list[SeriesStatus]:
+        now = now_ms()
+        return [as_of(one, now) for one in stores.klines.all_statuses()]
+
     @api.get("/forecasts", responses={200: ForecastsAnswer, **_problems(404, 422)})
     def newest(query: ForecastsQuery) -> Response:
         """The newest forecasts of a series, those of the schedule and those that people asked for."""
         symbol, interval = series_of(query)
         found = stores.forecasts.newest(symbol, interval, query.limit)
         if not found and stores.klines.status(symbol, interval) is None:
-            raise NotFoundError(describe_missing_series(symbol, interval, stores.klines.all_statuses()), field="symbol")
+            raise NotFoundError(describe_missing_series(symbol, interval, known_series()), field="symbol")
         return _json(ForecastsAnswer(forecasts=[finished(forecast) for forecast in found]))
 
     @api.get("/forecasts/latest", responses={200: LatestAnswer, **_problems(404, 422)})
     def latest(query: SeriesQuery) -> Response:
         """The schedule's forecast for the newest candle, and whether it is as fresh as it should be."""
-        situation = read_situation(stores, *series_of(query))
+        now = now_ms()
+        situation = read_situation(stores, *series_of(query), now)
         if situation.latest is None:
             raise NotFoundError(_no_forecast_yet(situation))
-        fresh = freshness(situation, situation.latest, now_ms())
+        fresh = freshness(situation, situation.latest, now)
         return _json(LatestAnswer(**dict(finished(situation.latest)), freshness=fresh))
 
     @api.get("/forecasts/<forecast_id>", responses={200: ForecastAnswer, **_problems(404)})
@@ -149,8 +154,8 @@ def _add_reading(api: APIBlueprint, settings: Settings, stores: Stores, now_ms: 
 
     @api.get("/series", responses={200: SeriesAnswer, **_problems()})
     def series() -> Response:
-        """The series that are ingested, and how each stands."""
-        return _json(SeriesAnswer(series=stores.klines.all_statuses()))
+        """The series that are ingested, and how each stands now."""
+        return _json(SeriesAnswer(series=known_series()))
 
 
 def _add_parts(api: APIBlueprint, stores: Stores) -> None:

@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 from services.web.situation import forecast_labels
-from shared.forecasts import Band, Forecast
+from shared.forecasts import Band, Forecast, band_name
 from shared.klines import CLOSE, VOLUME, KlineWindow
 
 SHORTEST_HISTORY_SHOWN = 120  # candles
@@ -36,11 +36,6 @@ def forecast_figure(forecast: Forecast, klines: KlineWindow | None) -> Figure:
         "layout": _layout(forecast),
         "history_missing": shown is None,
     }
-
-
-def band_name(band: Band) -> str:
-    """What a band is called wherever it is shown: with too few paths, the 95 % band is only their range."""
-    return "range of the paths" if band.kind == "range" else f"{band.level} % band"
 
 
 def _history_line(klines: KlineWindow) -> Trace:

@@ -1,22 +1,13 @@
-"""Numbers and spans of time as people read them on the page. Pure."""
+"""Shares and spans of time as people read them on the page. Pure."""
 
 from __future__ import annotations
 
 import math
 
 from shared.forecasts import Forecast, Probability
+from shared.prices import NO_NUMBER
 
-NO_NUMBER = "not a number"
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
-
-
-def price(value: float) -> str:
-    """With as many decimals as its size asks for: 97,123.45, 0.2345, 0.00001234."""
-    if not math.isfinite(value):
-        return NO_NUMBER
-    size = abs(value)
-    decimals = 2 if size >= 10 or size == 0 else min(12, 3 - math.floor(math.log10(size)))
-    return f"{value:,.{decimals}f}"
 
 
 def percent(share: float) -> str:

@@ -23,12 +23,13 @@ def health_pages(settings: Settings, stores: Stores, now_ms: Callable[[], int]) 
 
     @pages.get("/readyz")
     def readyz() -> Response:
+        now = now_ms()
         try:
-            situation = read_situation(stores, settings.data.symbol, settings.data.interval)
+            situation = read_situation(stores, settings.data.symbol, settings.data.interval, now)
         except KronosLiveError as error:
             checks: Checks = {"redis": error.message}
         else:
-            checks = {"redis": None, **readiness(situation, now_ms())}
+            checks = {"redis": None, **readiness(situation, now)}
         stated = {name: {"ok": wrong is None, "detail": wrong} for name, wrong in checks.items()}
         failed = [f"{name}: {wrong}" for name, wrong in checks.items() if wrong]
         if failed:

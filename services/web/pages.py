@@ -15,11 +15,19 @@ from flask import Blueprint, Response, make_response, render_template
 
 from services.web import formats
 from services.web.api import find_forecast
-from services.web.charts import band_name
 from services.web.conditional import conditional
-from services.web.situation import Freshness, Situation, Stores, freshness, read_situation, why_no_forecast
+from services.web.situation import (
+    Freshness,
+    Situation,
+    Stores,
+    freshness,
+    next_update,
+    read_situation,
+    why_no_forecast,
+)
 from shared.errors import NotFoundError
-from shared.forecasts import Forecast, JobStatus
+from shared.forecasts import Forecast, JobStatus, band_name, why_no_amplification
+from shared.prices import price
 from shared.settings import Settings
 
 POLL_S = 15
@@ -43,9 +51,10 @@ class Notice:
 def forecast_pages(settings: Settings, stores: Stores, now_ms: Callable[[], int]) -> Blueprint:
     pages = Blueprint("pages", __name__)
     pages.add_app_template_filter(lambda at_ms: datetime.fromtimestamp(at_ms / 1000, UTC), "moment")
-    pages.add_app_template_filter(band_name)
     for show in (
-        formats.price,
+        band_name,
+        why_no_amplification,
+        price,
         formats.percent,
         formats.signed_percent,
         formats.error_interval,
@@ -56,14 +65,15 @@ def forecast_pages(settings: Settings, stores: Stores, now_ms: Callable[[], int]
 
     @pages.get("/")
     def latest() -> Response:
-        situation = read_situation(stores, settings.data.symbol, settings.data.interval)
+        now = now_ms()
+        situation = read_situation(stores, settings.data.symbol, settings.data.interval, now)
         forecast = situation.latest
-        fresh = freshness(situation, forecast, now_ms()) if forecast else None
+        fresh = freshness(situation, forecast, now) if forecast else None
         return _page(
             symbol=situation.symbol,
             interval=situation.interval,
             forecast=forecast,
-            next_update=_next_update(situation),
+            next_update=next_update(situation, now),
             notices=latest_notices(situation, fresh),
             computing=situation.coming is not None and situation.coming.state != "failed",
         )
@@ -136,11 +146,6 @@ def job_notice(job: JobStatus) -> Notice:
         tried = f", try {job.tries}" if job.tries > 1 else ""
         return Notice("waiting", "COMPUTING A FORECAST", f"{job.id}{tried}", job=job)
     return Notice("waiting", "FORECAST QUEUED", f"{job.id}, {job.position or 0} before it in the queue.", job=job)
-
-
-def _next_update(situation: Situation) -> datetime | None:
-    series = situation.series
-    return datetime.fromtimestamp(series.next_fetch_at_ms / 1000, UTC) if series else None
 
 
 def _page(*, computing: bool, **shown: Any) -> Response:

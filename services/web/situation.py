@@ -15,10 +15,9 @@ from shared.errors import NotFoundError
 from shared.forecast_queue import ForecastQueue
 from shared.forecast_store import ForecastStore
 from shared.forecasts import Contract, Forecast, JobStatus, scheduled_forecast_id
+from shared.freshness import GRACE_MS, as_of, ingest_is_silent
 from shared.kline_store import KlineStore, SeriesStatus, describe_missing_series
 from shared.klines import Interval, Origin, utc
-
-GRACE_MS = 120_000  # from the moment a new candle is due until its forecast should be there
 
 
 class Freshness(Contract):
@@ -41,7 +40,7 @@ class Stores:
 
 @dataclass(frozen=True)
 class Situation:
-    """What the stores say of one series at one moment."""
+    """What the stores say of one series at one moment; its state is already that of the moment."""
 
     symbol: str
     interval: Interval
@@ -52,9 +51,9 @@ class Situation:
     workers: int
 
 
-def read_situation(stores: Stores, symbol: str, interval: Interval) -> Situation:
-    """Raises StoreUnavailableError."""
-    known = stores.klines.all_statuses()
+def read_situation(stores: Stores, symbol: str, interval: Interval, now_ms: int) -> Situation:
+    """How it stands at `now_ms`, UTC ms. Raises StoreUnavailableError."""
+    known = [as_of(series, now_ms) for series in stores.klines.all_statuses()]
     series = next((one for one in known if (one.symbol, one.interval) == (symbol, interval)), None)
     origin = series.origin if series else None
     latest = stores.forecasts.latest_scheduled(symbol, interval, origin) if origin else None
@@ -78,14 +77,20 @@ def _coming(queue: ForecastQueue, series: SeriesStatus | None, latest: Forecast 
 def freshness(situation: Situation, latest: Forecast, now_ms: int) -> Freshness:
     """How fresh the latest forecast of a series is. A recording's clock stands still, so it never grows old."""
     series = situation.series
-    next_update = _moment(series.next_fetch_at_ms) if series else None
     due_ms = latest.last_open_time_ms + 2 * latest.request.interval.ms  # the close of the first candle it does not know
+    next_at = next_update(situation, now_ms)
     overdue = latest.provenance.origin != "recorded" and now_ms > due_ms + GRACE_MS
     if (series is not None and series.state == "stale") or overdue:
         since_ms = due_ms if due_ms <= now_ms or series is None else series.checked_at_ms
         reason = _why_nothing_newer(situation, latest)
-        return Freshness(state="stale", since=_moment(since_ms), reason=reason, next_update=next_update)
-    return Freshness(state=latest.provenance.origin, since=None, reason=None, next_update=next_update)
+        return Freshness(state="stale", since=_moment(since_ms), reason=reason, next_update=next_at)
+    return Freshness(state=latest.provenance.origin, since=None, reason=None, next_update=next_at)
+
+
+def next_update(situation: Situation, now_ms: int) -> datetime | None:
+    """When the next candle will be fetched; None where nobody is there to do so."""
+    series = situation.series
+    return None if series is None or ingest_is_silent(series, now_ms) else _moment(series.next_fetch_at_ms)
 
 
 def _why_nothing_newer(situation: Situation, latest: Forecast) -> str:

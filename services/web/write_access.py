@@ -23,7 +23,7 @@ def check_write_access(request: Request, settings: WebSettings) -> None:
     if token:
         _check_token(request, token)
     elif settings.trust_network:
-        return
+        _refuse_rebound_names(request)
     elif not is_loopback(settings.host):
         raise Refused(
             403,
@@ -55,6 +55,14 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _is_localhost_or_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return host.lower() == "localhost"
+    return True
+
+
 def _refuse_other_sites(request: Request) -> None:
     origin = request.headers.get("Origin")
     foreign_origin = origin is not None and urlsplit(origin).netloc.lower() != request.host.lower()
@@ -64,6 +72,18 @@ def _refuse_other_sites(request: Request) -> None:
             f"A page of another site ({origin or 'unnamed'}) may not ask for forecasts here; "
             f"call the API from this site or from a program.",
             field="Origin",
+        )
+
+
+def _refuse_rebound_names(request: Request) -> None:
+    """On a trusted network any program may write, but a browser only under a name that no other site can point here."""
+    from_browser = "Origin" in request.headers or "Sec-Fetch-Site" in request.headers
+    if from_browser and not _is_localhost_or_address(_host_name(request.host)):
+        raise Refused(
+            403,
+            f"Writing from a browser as {request.host} is refused: any site can let its name lead here. Use an IP address "
+            f"or localhost, or set web.write_token (KRONOS_WEB__WRITE_TOKEN).",
+            field="Host",
         )
 
 

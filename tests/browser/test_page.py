@@ -116,7 +116,9 @@ def test_a_recording_is_called_so(page: Page, web_address: str, stores: Stores) 
 def test_a_stale_forecast_says_since_when_and_why(page: Page, web_address: str, stores: Stores) -> None:
     last = newest_closed_candle() - 5 * HOUR_MS
     problem = "No venue answers: binance 451, okx 403, bybit 403."
-    forecast_stored(stores, ingested(stores, last_open_time_ms=last, state="stale", problem=problem))
+    soon = newest_closed_candle() + 2 * HOUR_MS
+    window = ingested(stores, last_open_time_ms=last, state="stale", problem=problem, next_fetch_at_ms=soon)
+    forecast_stored(stores, window)
     page.goto(web_address)
     notice = page.locator(".notice.stale")
     expect(notice.locator(".notice-title")).to_contain_text("STALE since")

@@ -15,7 +15,7 @@ from redis import Redis
 from services.cli import _show_forecast
 from services.web.situation import Stores
 from shared.forecasts import Band, StepStatistics
-from tests.builders import START_MS, finished_forecast, forecast_request, kline_window
+from tests.builders import START_MS, finished_forecast, forecast_request, kline_window, settings
 from tests.conftest import PROJECT
 from tests.processes import service
 from tests.tiny_models import write_tiny_models
@@ -64,6 +64,7 @@ def test_forecast_waits_and_prints_the_whole_record_as_json(
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
     assert record["request"]["seed"] == 3
+    assert record["provenance"]["max_context"] == settings().model.max_context
     assert len(record["close"]["median"]) == 24
     assert record["provenance"]["snapshot_sha256"] == window.content_hash()
     assert stores.forecasts.exists(record["id"])

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from services.web.situation import GRACE_MS, Situation, freshness, labels, why_no_forecast
+from services.web.situation import Situation, freshness, labels, next_update, why_no_forecast
 from shared.forecasts import Forecast, JobStatus
+from shared.freshness import GRACE_MS
 from shared.kline_store import SeriesStatus
 from shared.klines import Interval, KlineWindow, Origin
 from tests.builders import finished_forecast, forecast_request, kline_window
@@ -51,6 +52,15 @@ def test_a_forecast_lives_until_the_next_one_is_overdue() -> None:
     assert stale.since is not None
     assert stale.since.timestamp() * 1000 == due_ms
     assert "Ingest has not brought a newer candle" in (stale.reason or "")
+
+
+def test_no_next_update_is_promised_where_ingest_is_silent() -> None:
+    now, forecast, now_ms = situation()
+    assert now.series is not None
+    assert next_update(now, now_ms) is not None
+    overdue_ms = now.series.next_fetch_at_ms + GRACE_MS + 1
+    assert next_update(now, overdue_ms) is None
+    assert freshness(now, forecast, overdue_ms).next_update is None
 
 
 def test_a_recording_does_not_grow_old() -> None:

@@ -46,6 +46,22 @@ def test_on_a_trusted_network_no_token_is_asked() -> None:
     assert refusal(web(**OTHERS, trust_network=True), host="web:8000") is None
 
 
+@pytest.mark.parametrize("host", ["rebound.example:8000", "web:8000", "localhost.example"])
+@pytest.mark.parametrize("with_origin", [True, False])
+def test_on_a_trusted_network_a_browser_may_not_write_under_a_name_that_anybody_can_point_here(
+    host: str, with_origin: bool
+) -> None:
+    sent = {"Sec_Fetch_Site": "same-origin", **({"Origin": f"http://{host}"} if with_origin else {})}
+    assert refusal(web(**OTHERS, trust_network=True), host=host, **sent) == 403
+    allowed = web(**OTHERS, **TOKEN, trust_network=True)
+    assert refusal(allowed, host=host, Authorization="Bearer s3cret", **sent) is None
+
+
+@pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1:8000", "192.168.1.5:8000", "[fe80::1]:8000"])
+def test_on_a_trusted_network_a_browser_may_write_under_an_address_or_localhost(host: str) -> None:
+    assert refusal(web(**OTHERS, trust_network=True), host=host, Origin=f"http://{host}") is None
+
+
 @pytest.mark.parametrize("settings", [web(**TOKEN), web(**OTHERS, **TOKEN), web(**OTHERS, **TOKEN, trust_network=True)])
 def test_a_configured_token_is_always_asked_for(settings: WebSettings) -> None:
     assert refusal(settings) == 401

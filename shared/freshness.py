@@ -1,0 +1,33 @@
+"""How fresh a series is at a moment: as ingest said last, or stale where its next word is overdue.
+
+Pure: the moment is handed in. A recording's clock stands still, so it never grows old.
+"""
+
+from __future__ import annotations
+
+from shared.kline_store import SeriesStatus
+from shared.klines import utc
+
+GRACE_MS = 120_000  # from the moment that something is due until it is called overdue
+CANDLES_MISSED = 2  # so many may be missing before nobody should forecast from the newest one any more
+
+
+def ingest_is_silent(series: SeriesStatus, now_ms: int) -> bool:
+    """Whether ingest has let the moment pass at which it meant to fetch next."""
+    return series.origin != "recorded" and now_ms > series.next_fetch_at_ms + GRACE_MS
+
+
+def as_of(series: SeriesStatus, now_ms: int) -> SeriesStatus:
+    """The series as it stands at `now_ms` (UTC ms): stale, with the reason, where ingest has fallen silent."""
+    if not ingest_is_silent(series, now_ms):
+        return series
+    problem = f"Ingest has not reported since {utc(series.checked_at_ms)}; start it with `kronos-live ingest`."
+    return series.model_copy(update={"state": "stale", "problem": problem})
+
+
+def too_old_to_forecast(series: SeriesStatus, now_ms: int) -> bool:
+    """Whether the newest candle closed so long ago that a forecast from it would speak of the past."""
+    if series.origin == "recorded" or series.last_open_time_ms is None:
+        return False
+    closed_ms = series.last_open_time_ms + series.interval.ms
+    return now_ms > closed_ms + CANDLES_MISSED * series.interval.ms + GRACE_MS

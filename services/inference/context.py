@@ -97,7 +97,7 @@ def context_for(
     candles = np.ascontiguousarray(klines[-kept:], dtype=np.float32)
     mean, std = candles.mean(axis=0), candles.std(axis=0)
     return Context(
-        normalised=np.clip((candles - mean) / (std + STD_EPSILON), -CLIP, CLIP),
+        normalised=normalise(candles, mean, std),
         mean=mean,
         std=std,
         past_time_features=time_features(open_times_ms[-kept:]),
@@ -106,8 +106,14 @@ def context_for(
     )
 
 
+def normalise(candles: NDArray[np.float32], mean: NDArray[np.float32], std: NDArray[np.float32]) -> NDArray[np.float32]:
+    """candles [..., 6], mean and population std [6] -> clipped to [-5, 5]; all float32."""
+    normalised: NDArray[np.float32] = np.clip((candles - mean) / (std + STD_EPSILON), -CLIP, CLIP)
+    return normalised
+
+
 def time_features(open_times_ms: NDArray[np.int64]) -> NDArray[np.int64]:
-    """[n] ms since 1970, UTC -> [n, 5]: minute, hour, weekday (Monday 0), day of month, month."""
+    """[...] ms since 1970, UTC -> [..., 5]: minute, hour, weekday (Monday 0), day of month, month."""
     minutes = open_times_ms // MILLISECONDS_PER_MINUTE
     days = (minutes // (24 * 60)).astype("datetime64[D]")
     months = days.astype("datetime64[M]")

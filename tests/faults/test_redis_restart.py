@@ -1,10 +1,14 @@
-"""Redis goes away while a worker waits for work, and comes back: the worker goes on."""
+"""Redis goes away while a worker waits or works, and comes back: the worker goes on, and no forecast is lost."""
 
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -14,7 +18,7 @@ from shared.forecast_store import ForecastStore
 from shared.kline_store import KlineStore
 from tests.builders import forecast_request, kline_window, settings
 from tests.conftest import free_port
-from tests.processes import eventually, service
+from tests.processes import Service, eventually, service
 from tests.tiny_models import write_tiny_models
 
 
@@ -33,63 +37,75 @@ def start_redis(port: int, folder: Path) -> subprocess.Popen[bytes]:
     return server
 
 
-def test_a_worker_outlives_a_restart_of_redis_and_what_was_stored_is_still_there(tmp_path: Path) -> None:
-    port = free_port()
-    server = start_redis(port, tmp_path)
+@contextmanager
+def worker_on(port: int, folder: Path) -> Iterator[Service]:
+    """A worker with a tiny model, ready, on the Redis at a port."""
     environment = {
         "KRONOS_REDIS__URL": f"redis://127.0.0.1:{port}/0",
-        "KRONOS_MODEL__LOCAL_DIR": str(write_tiny_models(tmp_path / "models")),
+        "KRONOS_MODEL__LOCAL_DIR": str(write_tiny_models(folder / "models")),
         "KRONOS_MODEL__ALLOW_HUB": "false",
         "KRONOS_WORKER__THREADS": "1",
     }
-    try:
-        with service("worker", environment, tmp_path) as worker:
-            worker.wait_for_log("worker_ready")
-            client = Redis(port=port)
-            queue, forecasts = ForecastQueue(client, settings().queue), ForecastStore(client, keep=10)
-            snapshot_id = KlineStore(client, keep=10).save(kline_window())
-            queue.enqueue("before", forecast_request(snapshot_id, num_samples=2))
-            eventually(lambda: forecasts.exists("before"), 60, worker.log)
-
-            server.kill()
-            server.wait(timeout=10)
-            server = start_redis(port, tmp_path)
-            assert forecasts.exists("before")
-            queue.enqueue("after", forecast_request(snapshot_id, num_samples=2))
-            eventually(lambda: forecasts.exists("after"), 90, worker.log)
-            assert worker.process.poll() is None
-    finally:
-        server.terminate()
-        server.wait(timeout=10)
+    with service("worker", environment, folder) as worker:
+        worker.wait_for_log("worker_ready")
+        yield worker
 
 
-def test_a_forecast_outlives_a_redis_that_goes_away_while_it_is_made(tmp_path: Path) -> None:
+@dataclass
+class House:
+    """A Redis that can be killed and started again on its port and its files, and what is stored in it."""
+
+    port: int
+    folder: Path
+    server: subprocess.Popen[bytes]
+
+    def __post_init__(self) -> None:
+        client = Redis(port=self.port)
+        self.queue, self.forecasts = ForecastQueue(client, settings().queue), ForecastStore(client, keep=10)
+        self.snapshot_id = KlineStore(client, keep=10).save(kline_window())
+
+    def enqueue(self, forecast_id: str, **wishes: object) -> None:
+        assert self.queue.enqueue(forecast_id, forecast_request(self.snapshot_id, **wishes))
+
+    def kill_redis(self) -> None:
+        self.server.kill()
+        self.server.wait(timeout=10)
+
+    def start_redis(self) -> None:
+        self.server = start_redis(self.port, self.folder)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
     port = free_port()
-    server = start_redis(port, tmp_path)
-    environment = {
-        "KRONOS_REDIS__URL": f"redis://127.0.0.1:{port}/0",
-        "KRONOS_MODEL__LOCAL_DIR": str(write_tiny_models(tmp_path / "models")),
-        "KRONOS_MODEL__ALLOW_HUB": "false",
-        "KRONOS_WORKER__THREADS": "1",
-    }
-    try:
-        with service("worker", environment, tmp_path) as worker:
-            worker.wait_for_log("worker_ready")
-            client = Redis(port=port)
-            queue, forecasts = ForecastQueue(client, settings().queue), ForecastStore(client, keep=10)
-            snapshot_id = KlineStore(client, keep=10).save(kline_window())
-            queue.enqueue("during", forecast_request(snapshot_id, num_samples=300, horizon=400))
-            eventually(lambda: queue.status("during").progress, 30, worker.log)
-            server.kill()
-            server.wait(timeout=10)
-            worker.wait_for_log("waiting_for_redis", 90)
-            server = start_redis(port, tmp_path)
-            eventually(lambda: forecasts.exists("during"), 60, worker.log)
-            queue.enqueue("after", forecast_request(snapshot_id, num_samples=2))
-            eventually(lambda: forecasts.exists("after"), 60, worker.log)
-            assert queue.status("during").state == "finished"
-            assert worker.process.poll() is None
-            assert "Traceback" not in worker.log()
-    finally:
-        server.terminate()
-        server.wait(timeout=10)
+    running = House(port, tmp_path, start_redis(port, tmp_path))
+    yield running
+    running.server.terminate()
+    running.server.wait(timeout=10)
+
+
+def test_a_worker_outlives_a_restart_of_redis_and_what_was_stored_is_still_there(house: House) -> None:
+    with worker_on(house.port, house.folder) as worker:
+        house.enqueue("before", num_samples=2)
+        eventually(lambda: house.forecasts.exists("before"), 60, worker.log)
+        house.kill_redis()
+        house.start_redis()
+        assert house.forecasts.exists("before")
+        house.enqueue("after", num_samples=2)
+        eventually(lambda: house.forecasts.exists("after"), 90, worker.log)
+        assert worker.process.poll() is None
+
+
+def test_a_forecast_outlives_a_redis_that_goes_away_while_it_is_made(house: House) -> None:
+    with worker_on(house.port, house.folder) as worker:
+        house.enqueue("during", num_samples=300, horizon=400)
+        eventually(lambda: house.queue.status("during").progress, 30, worker.log)
+        house.kill_redis()
+        worker.wait_for_log("waiting_for_redis", 120)
+        house.start_redis()
+        eventually(lambda: house.forecasts.exists("during"), 60, worker.log)
+        house.enqueue("after", num_samples=2)
+        eventually(lambda: house.forecasts.exists("after"), 60, worker.log)
+        assert house.queue.status("during").state == "finished"
+        assert worker.process.poll() is None
+        assert "Traceback" not in worker.log()

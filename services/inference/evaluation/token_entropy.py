@@ -15,7 +15,7 @@ from services.inference.model.kronos import Kronos
 from services.inference.model.tokenizer import KronosTokenizer
 from services.inference.training.fit_model import next_token_losses
 from services.inference.training.fit_tokenizer import unigram_entropy
-from services.inference.training.windows import normalise
+from services.inference.training.windows import normalise_window
 
 ROWS_AT_ONCE = 16
 
@@ -58,7 +58,9 @@ def _batch(
     model: Kronos, tokenizer: KronosTokenizer, origins: Sequence[Origin]
 ) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], int]:
     """Tokens and losses [rows, history + horizon - 1] of the targets, and the horizon."""
-    windows = [normalise(np.concatenate((origin.known[1:], origin.ahead)), len(origin.known) - 1) for origin in origins]
+    windows = [
+        normalise_window(np.concatenate((origin.known[1:], origin.ahead)), len(origin.known) - 1) for origin in origins
+    ]
     times = [np.concatenate((origin.known_times_ms[1:], origin.ahead_times_ms)) for origin in origins]
     s1, s2 = tokenizer.encode(torch.from_numpy(np.stack(windows)))
     losses = next_token_losses(model, s1, s2, torch.from_numpy(time_features(np.stack(times))))

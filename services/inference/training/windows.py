@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from services.inference.context import CLIP, STD_EPSILON, time_features
+from services.inference.context import normalise, time_features
 from services.inference.training.kline_files import Stretch
 from shared.errors import KlineError
 
@@ -67,16 +67,15 @@ class WindowSource:
     def _batch(self, starts: NDArray[np.int64], histories: NDArray[np.int64]) -> WindowBatch:
         rows = starts[:, None] + np.arange(self.length)
         candles = np.stack(
-            [normalise(window, int(size)) for window, size in zip(self._values[rows], histories, strict=True)]
+            [normalise_window(window, int(size)) for window, size in zip(self._values[rows], histories, strict=True)]
         )
         return WindowBatch(
             torch.from_numpy(candles), torch.from_numpy(time_features(self._times[rows])), torch.from_numpy(histories)
         )
 
 
-def normalise(window: NDArray[np.float64], history: int) -> NDArray[np.float32]:
-    """window (t, 6) -> (x - mean) / (std + 1e-5) by its first `history` rows (population std), clipped to [-5, 5]."""
-    seen = window[:history].astype(np.float32)
-    mean, std = seen.mean(axis=0), seen.std(axis=0)
-    normalised: NDArray[np.float32] = np.clip((window.astype(np.float32) - mean) / (std + STD_EPSILON), -CLIP, CLIP)
-    return normalised
+def normalise_window(window: NDArray[np.float64], history: int) -> NDArray[np.float32]:
+    """window (t, 6), normalised as a forecast is: by its first `history` rows."""
+    candles = window.astype(np.float32)
+    seen = candles[:history]
+    return normalise(candles, seen.mean(axis=0), seen.std(axis=0))

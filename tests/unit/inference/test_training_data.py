@@ -10,7 +10,7 @@ import pytest
 
 from services.inference.context import prepare_context
 from services.inference.training.kline_files import Stretch, find_kline_files, read_stretches
-from services.inference.training.windows import WindowSource, normalise
+from services.inference.training.windows import WindowSource, normalise_window
 from shared.errors import KlineError
 from shared.klines import Interval
 from tests.builders import START_MS, kline_values
@@ -85,8 +85,8 @@ def test_what_follows_the_history_does_not_touch_its_normalisation() -> None:
     values = kline_values(100)
     changed = values.copy()
     changed[60:] *= 3
-    np.testing.assert_array_equal(normalise(values, 60)[:60], normalise(changed, 60)[:60])
-    assert not np.array_equal(normalise(values, 60)[60:], normalise(changed, 60)[60:])
+    np.testing.assert_array_equal(normalise_window(values, 60)[:60], normalise_window(changed, 60)[:60])
+    assert not np.array_equal(normalise_window(values, 60)[60:], normalise_window(changed, 60)[60:])
 
 
 def test_a_training_window_reads_as_a_forecast_will() -> None:

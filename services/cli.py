@@ -206,6 +206,7 @@ def _wait_for(forecast_id: str, forecasts: ForecastStore, queue: ForecastQueue, 
             elif job.state == "queued":
                 bar.update(task, description=f"queued, {job.position or 0} before it")
             time.sleep(POLL_S)
+        bar.update(task, description="done", total=1, completed=1)
     return forecasts.load(forecast_id)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 
 from services.ingest.market import Found, Market
-from services.ingest.schedule import next_fetch_time
+from services.ingest.schedule import due_open_time, next_fetch_time
 from services.ingest.venue_clock import VenueClock
 from shared.errors import KronosLiveError
 from shared.forecast_queue import ForecastQueue
@@ -44,10 +44,10 @@ class Cycle:
         self._forecasts = forecasts
         self._queue = queue
 
-    def run(self, expected_open_ms: int | None) -> None:
-        """Bring the newest closed candle home and ask for its forecast. Raises VenueError or StoreUnavailableError.
+    def run(self, expected_open_ms: int | None) -> bool:
+        """Bring the newest closed candle home and ask for its forecast; False where its klines had to be made up.
 
-        `expected_open_ms`: see Market.find.
+        `expected_open_ms`: see Market.find. Raises VenueError or StoreUnavailableError.
         """
         known = self._klines.status(self._symbol, self._interval)
         ever_live = known is not None and known.ever_live
@@ -55,10 +55,18 @@ class Cycle:
         snapshot_id = self._klines.save(found.window)
         self._save_status(found, snapshot_id, ever_live)
         self._enqueue(found.window, snapshot_id)
+        return found.window.origin != "simulated"
 
     def report_failure(self, error: KronosLiveError, next_fetch_at_ms: int) -> None:
-        """Make it known that the candle that is due could not be had. Raises StoreUnavailableError."""
+        """Make it known that the candle that is due could not be had, unless another ingest has brought it.
+
+        Raises StoreUnavailableError.
+        """
         known = self._klines.status(self._symbol, self._interval)
+        due = due_open_time(self._interval, self._clock.now_ms())
+        if known and known.state == "live" and known.last_open_time_ms is not None and known.last_open_time_ms >= due:
+            log.info("candle_brought_by_another_ingest", candle=utc(due))
+            return
         self._klines.save_status(
             SeriesStatus(
                 symbol=self._symbol,

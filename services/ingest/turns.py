@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, retry_if_result, wait_exponential
 
 from services.ingest.cycle import Cycle
 from services.ingest.schedule import due_open_time, next_fetch_time
@@ -17,6 +17,7 @@ from shared.klines import Interval, utc
 from shared.logs import get_logger
 
 LONGEST_BACKOFF_S = 30
+LONGEST_PAUSE_WHILE_SIMULATED_S = 300
 NAP_S = 30.0  # a machine that was asleep notices within this that the time has passed
 
 log = get_logger(__name__)
@@ -52,11 +53,18 @@ class Turns:
             next_at = self._next_fetch()
 
     def take(self, expected_open_ms: int | None, until_ms: int) -> bool:
-        """One candle's turn: the cycle, tried again with backoff or as the venue asks; False if `until_ms` comes first."""
+        """One candle's turn: the cycle, tried again with backoff or as the venue asks; False if `until_ms` comes first.
+
+        Made-up klines are better than none, but real ones are looked for all the same until the next candle is due.
+        """
         backoff = wait_exponential(multiplier=0.5, max=LONGEST_BACKOFF_S)
+        slow_backoff = wait_exponential(multiplier=5, max=LONGEST_PAUSE_WHILE_SIMULATED_S)
 
         def pause_s(state: RetryCallState) -> float:
-            return max(backoff(state), getattr(_error(state), "retry_after_s", None) or 0.0)
+            error = _error(state)
+            if error is None:
+                return slow_backoff(state)
+            return max(backoff(state), getattr(error, "retry_after_s", None) or 0.0)
 
         def too_late(state: RetryCallState) -> bool:
             return self._clock.now_ms() + state.upcoming_sleep * 1000 >= until_ms
@@ -65,12 +73,13 @@ class Turns:
             self._report(_error(state), self._clock.now_ms() + round(state.upcoming_sleep * 1000))
 
         def give_up(state: RetryCallState) -> bool:
-            log.error("candle_given_up", tries=state.attempt_number, next_fetch=utc(until_ms))
+            if _error(state) is not None:
+                log.error("candle_given_up", tries=state.attempt_number, next_fetch=utc(until_ms))
             self._report(_error(state), until_ms)
             return False
 
         attempts = Retrying(
-            retry=retry_if_exception_type((VenueError, StoreUnavailableError)),
+            retry=retry_if_exception_type((VenueError, StoreUnavailableError)) | retry_if_result(lambda real: not real),
             wait=pause_s,
             stop=too_late,
             sleep=self._wait,
@@ -78,13 +87,12 @@ class Turns:
             retry_error_callback=give_up,
         )
 
-        def once() -> bool:
-            self._cycle.run(expected_open_ms)
-            return True
+        return bool(attempts(self._cycle.run, expected_open_ms))
 
-        return bool(attempts(once))
-
-    def _report(self, error: KronosLiveError, next_fetch_at_ms: int) -> None:
+    def _report(self, error: KronosLiveError | None, next_fetch_at_ms: int) -> None:
+        """Make a failed try known; made-up klines are none, and the cycle has told of them."""
+        if error is None:
+            return
         log.warning("cycle_failed", reason=error.message, next_fetch=utc(next_fetch_at_ms))
         if isinstance(error, StoreUnavailableError):
             return
@@ -101,8 +109,9 @@ class Turns:
             self._wait(min(left_s, NAP_S))
 
 
-def _error(state: RetryCallState) -> KronosLiveError:
+def _error(state: RetryCallState) -> KronosLiveError | None:
+    """What a try failed with; None where it brought made-up klines."""
     error = state.outcome.exception() if state.outcome else None
-    if not isinstance(error, KronosLiveError):
+    if error is not None and not isinstance(error, KronosLiveError):
         raise RuntimeError("only a failed try that can be repeated is reported")
     return error

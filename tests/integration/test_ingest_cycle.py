@@ -72,10 +72,17 @@ def test_a_cycle_brings_a_candle_from_the_market_to_the_queue(ingest: Ingest, re
     assert request.seed == seed_of(FORECAST_ID)
 
 
-def test_a_scheduled_seed_depends_on_the_candle_alone() -> None:
-    assert seed_of(FORECAST_ID) == seed_of(FORECAST_ID)
-    assert seed_of(FORECAST_ID) != seed_of("BTCUSDT-1h-20261123T120000Z")
-    assert 0 <= seed_of(FORECAST_ID) < 2**63
+def test_a_candle_has_its_own_seed_whoever_asks_for_its_forecast(
+    ingest: Ingest, server: VenueServer, redis: Redis, clock: Clock
+) -> None:
+    ingest.cycle.run(None)
+    first = queued_request(redis, FORECAST_ID).seed
+    redis.flushall()
+    Ingest(ingest_settings(server.url), redis, clock).cycle.run(None)
+    assert queued_request(redis, FORECAST_ID).seed == first
+    clock.at_ms = NEXT_FETCH_MS
+    ingest.cycle.run(None)
+    assert queued_request(redis, "BTCUSDT-1h-20261123T120000Z").seed != first
 
 
 def test_two_ingests_that_see_the_same_candle_make_one_forecast(
@@ -188,9 +195,9 @@ def test_the_first_cycle_runs_at_once_and_the_next_ones_five_seconds_after_each_
     fetched_at: list[int] = []
     run = ingest.cycle.run
 
-    def noted(expected_open_ms: int | None) -> None:
+    def noted(expected_open_ms: int | None) -> bool:
         fetched_at.append(clock.at_ms)
-        run(expected_open_ms)
+        return run(expected_open_ms)
 
     ingest.cycle.run = noted  # type: ignore[method-assign]
     turns_until(ingest, lambda: len(fetched_at) == 4)
@@ -259,6 +266,34 @@ def test_a_simulated_series_turns_live_when_a_venue_answers(server: VenueServer,
     assert (ingest.status.state, ingest.status.venue, ingest.status.ever_live) == ("live", "binance", True)
     assert ingest.status.snapshot_id is not None
     assert ingest.klines.load(ingest.status.snapshot_id).origin == "live"
+
+
+def test_after_simulated_klines_real_ones_are_looked_for_within_the_same_interval(
+    server: VenueServer, redis: Redis, clock: Clock
+) -> None:
+    ingest = Ingest(ingest_settings(server.url, allow_simulated=True), redis, clock)
+    server.fail("500", times=3)
+    assert ingest.turns.take(None, NEXT_FETCH_MS)
+    assert clock.waits == [5, 10, 20]
+    assert (ingest.status.state, ingest.status.last_open_time_ms) == ("live", DUE_MS)
+    for forecast_id in (FORECAST_ID, f"{FORECAST_ID}-simulated"):
+        assert ingest.queue.status(forecast_id).state == "queued"
+
+
+def test_simulated_klines_until_the_next_candle_are_no_failure(redis: Redis, clock: Clock) -> None:
+    ingest = Ingest(ingest_settings(nowhere(), allow_simulated=True), redis, clock)
+    assert not ingest.turns.take(None, NEXT_FETCH_MS)
+    assert ingest.status.state == "simulated"
+    assert ingest.queue.waiting() == 1
+
+
+def test_an_ingest_that_reaches_no_venue_leaves_the_other_ones_candle_alone(
+    ingest: Ingest, redis: Redis, clock: Clock
+) -> None:
+    ingest.cycle.run(None)
+    cut_off = Ingest(ingest_settings(nowhere()), redis, clock)
+    assert not cut_off.turns.take(None, clock.at_ms + 3000)
+    assert (ingest.status.state, ingest.status.problem) == ("live", None)
 
 
 def test_a_series_without_any_klines_yet_is_stale_and_says_why(redis: Redis, clock: Clock) -> None:

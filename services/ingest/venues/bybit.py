@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 
 from services.ingest.venues.http import Answer, VenueHttp
-from services.ingest.venues.venue import FetchedKlines, Rows, closed_klines, page_back, read_rows
+from services.ingest.venues.venue import FetchedKlines, Rows, closed_klines, is_time, page_back, read_rows
 from shared.errors import UnknownSymbolError, VenueError
 from shared.klines import Interval
 
@@ -50,7 +50,7 @@ class Bybit:
 
     def _time(self, answer: Answer) -> int:
         told = answer.members().get("time")
-        now_ms = told if isinstance(told, int) else answer.date_ms
+        now_ms = told if isinstance(told, int) and is_time(told) else answer.date_ms
         if now_ms is None:
             raise VenueError(f"{self.source} does not tell its time, so its closed candles cannot be known.")
         return now_ms

@@ -66,7 +66,7 @@ class VenueHttp:
             log.debug("venue_weight_used", source=self.source, used=weight, of_per_minute=6000)
         try:
             return Answer(self.source, response.json(), _date_ms(response.headers.get("Date")))
-        except ValueError:
+        except (ValueError, RecursionError):  # the latter for brackets nested without end
             raise VenueError(f"{self.source} answered with something that is not JSON.") from None
 
     def _refusal(self, response: httpx.Response) -> VenueError:

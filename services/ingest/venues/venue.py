@@ -65,7 +65,7 @@ def read_rows(source: str, rows: object, columns: Sequence[int]) -> Rows:
     if not isinstance(rows, list):
         raise VenueError(f"{source} answered with {type(rows).__name__} where rows of klines were expected.")
     for row in rows:
-        if not isinstance(row, list) or len(row) <= max(columns) or not _is_time(row[0]):
+        if not isinstance(row, list) or len(row) <= max(columns) or not is_time(row[0]):
             raise VenueError(f"{source} answered with a row that is no kline: {str(row)[:80]!r}.")
     return Rows(
         np.array([int(row[0]) for row in rows], dtype=np.int64),
@@ -93,12 +93,13 @@ def closed_klines(venue: str, now_ms: int, rows: Rows, closed: NDArray[np.bool_]
     return FetchedKlines(venue, "live", now_ms, kept.open_times_ms[-count:], kept.cells[-count:, : len(COLUMNS)])
 
 
-def _is_time(cell: object) -> bool:
+def is_time(cell: object) -> bool:
+    """Whether a cell can be a moment in UTC ms."""
     return isinstance(cell, int | str) and str(cell).isdecimal() and len(str(cell)) <= TIME_DIGITS
 
 
 def _number(cell: object) -> float:
     try:
         return float(cell)  # type: ignore[arg-type]  # whatever is no number raises
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return float("nan")

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import time
 import zlib
+from collections.abc import Callable
 from typing import Any, Literal, cast
 
 import numpy as np
 from pydantic import ValidationError
 from redis import Redis
+from redis.client import Pipeline
 
 from shared.errors import KlineError, NotFoundError
 from shared.forecasts import Contract
@@ -116,8 +118,26 @@ class KlineStore:
         return window
 
     @redis_errors_translated()
-    def save_status(self, status: SeriesStatus) -> None:
-        self._redis.hset(SERIES_KEY, f"{status.symbol}:{status.interval}", status.model_dump_json())
+    def change_status(
+        self, symbol: str, interval: Interval, change: Callable[[SeriesStatus | None], SeriesStatus | None]
+    ) -> bool:
+        """Store what `change` makes of a series' state, or leave that alone where it gives None; whether it was stored.
+
+        Nothing that another ingest writes meanwhile is lost: `change` is then called again with what is there by now.
+        """
+        name = f"{symbol}:{interval}"
+        changed: SeriesStatus | None = None
+
+        def step(pipe: Pipeline) -> None:
+            nonlocal changed
+            raw = cast("bytes | None", pipe.hget(SERIES_KEY, name))
+            changed = change(_read_status(raw) if raw else None)
+            pipe.multi()
+            if changed is not None:
+                pipe.hset(SERIES_KEY, name, changed.model_dump_json())
+
+        self._redis.transaction(step, SERIES_KEY)
+        return changed is not None
 
     @redis_errors_translated()
     def status(self, symbol: str, interval: Interval) -> SeriesStatus | None:

@@ -70,7 +70,8 @@ def ingested(
         "next_fetch_at_ms": last + 2 * HOUR_MS + 5_000,
         "problem": None,
     }
-    stores.klines.save_status(SeriesStatus.model_validate({**status, **said}))
+    series = SeriesStatus.model_validate({**status, **said})
+    stores.klines.change_status(series.symbol, series.interval, lambda _: series)
     return window
 
 

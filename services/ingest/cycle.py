@@ -50,11 +50,10 @@ class Cycle:
         `expected_open_ms`: see Market.find. Raises VenueError or StoreUnavailableError.
         """
         known = self._klines.status(self._symbol, self._interval)
-        ever_live = known is not None and known.ever_live
-        found = self._market.find(expected_open_ms, may_simulate=not ever_live)
+        found = self._market.find(expected_open_ms, may_simulate=known is None or not known.ever_live)
         snapshot_id = self._klines.save(found.window)
-        self._save_status(found, snapshot_id, ever_live)
-        self._enqueue(found.window, snapshot_id)
+        if self._save_status(found, snapshot_id):
+            self._enqueue(found.window, snapshot_id)
         return found.window.origin != "simulated"
 
     def report_failure(self, error: KronosLiveError, next_fetch_at_ms: int) -> None:
@@ -62,13 +61,13 @@ class Cycle:
 
         Raises StoreUnavailableError.
         """
-        known = self._klines.status(self._symbol, self._interval)
-        due = due_open_time(self._interval, self._clock.now_ms())
-        if known and known.state == "live" and known.last_open_time_ms is not None and known.last_open_time_ms >= due:
-            log.info("candle_brought_by_another_ingest", candle=utc(due))
-            return
-        self._klines.save_status(
-            SeriesStatus(
+        now_ms = self._clock.now_ms()
+        due = due_open_time(self._interval, now_ms - round(self._settings.venues.settle_seconds * 1000))
+
+        def stale(known: SeriesStatus | None) -> SeriesStatus | None:
+            if known and known.state == "live" and (known.last_open_time_ms or 0) >= due:
+                return None
+            return SeriesStatus(
                 symbol=self._symbol,
                 interval=self._interval,
                 state="stale",
@@ -76,17 +75,24 @@ class Cycle:
                 origin=known.origin if known else None,
                 snapshot_id=known.snapshot_id if known else None,
                 last_open_time_ms=known.last_open_time_ms if known else None,
-                checked_at_ms=self._clock.now_ms(),
+                checked_at_ms=now_ms,
                 next_fetch_at_ms=next_fetch_at_ms,
                 problem=error.message,
                 ever_live=known is not None and known.ever_live,
             )
-        )
 
-    def _save_status(self, found: Found, snapshot_id: str, ever_live: bool) -> None:
+        if not self._klines.change_status(self._symbol, self._interval, stale):
+            log.info("candle_brought_by_another_ingest", candle=utc(due))
+
+    def _save_status(self, found: Found, snapshot_id: str) -> bool:
+        """False, and nothing saved, where the klines are made up and another ingest has meanwhile had real ones."""
         now_ms = self._clock.now_ms()
-        self._klines.save_status(
-            SeriesStatus(
+
+        def fresh(known: SeriesStatus | None) -> SeriesStatus | None:
+            ever_live = known is not None and known.ever_live
+            if ever_live and found.window.origin == "simulated":
+                return None
+            return SeriesStatus(
                 symbol=self._symbol,
                 interval=self._interval,
                 state=found.window.origin,
@@ -99,7 +105,8 @@ class Cycle:
                 problem=found.problem,
                 ever_live=ever_live or found.window.origin == "live",
             )
-        )
+
+        return self._klines.change_status(self._symbol, self._interval, fresh)
 
     def _enqueue(self, window: KlineWindow, snapshot_id: str) -> None:
         """Ask for the one forecast that follows this candle, whoever was first to see it."""

@@ -28,6 +28,8 @@ from shared.klines import KlineWindow, utc
 from shared.logs import get_logger
 from shared.settings import SHORTEST_HISTORY, Settings
 
+LARGEST_CLOCK_DIFFERENCE_MS = 86_400_000  # beyond it, a venue's time is nonsense sooner than ours is wrong
+
 log = get_logger(__name__)
 
 
@@ -92,7 +94,8 @@ class Market:
         rest_s = (self._rests_until_ms.get(venue.name, 0) - self._now_ms()) / 1000
         if rest_s > 0:
             raise VenueError(
-                f"{venue.source} is not asked: {venue.name} wants to be left alone for another {rest_s:.0f} s.",
+                f"{venue.source} is left alone for another {rest_s:.0f} s: a limit of {venue.name} holds for all "
+                "questions from this machine, whichever address of theirs gets them.",
                 retry_after_s=rest_s,
             )
         try:
@@ -103,6 +106,8 @@ class Market:
             if error.retry_after_s is not None:
                 self._rests_until_ms[venue.name] = self._now_ms() + round(error.retry_after_s * 1000)
             raise
+        if fetched.origin == "live":
+            self._refuse_nonsense(venue, fetched.now_ms)
         klines = clean(fetched, self._symbol, self._interval)
         due = due_open_time(self._interval, fetched.now_ms)
         if fetched.origin == "live":
@@ -122,6 +127,13 @@ class Market:
         if fetched.origin == "live":
             self._clock.hear(fetched.now_ms)  # only now, when its candles bear out the time that it tells
         return klines
+
+    def _refuse_nonsense(self, venue: Venue, venue_now_ms: int) -> None:
+        if abs(venue_now_ms - self._now_ms()) > LARGEST_CLOCK_DIFFERENCE_MS:
+            raise VenueError(
+                f"{venue.source} says that it is {utc(venue_now_ms)}, more than a day from this machine's "
+                f"{utc(self._now_ms())}, and is not believed; if it is right, set this machine's clock by NTP."
+            )
 
     def _too_short(self, venue: Venue, klines: CleanKlines) -> str:
         reason = f" ({describe(klines.defects)})" if klines.defects else ""

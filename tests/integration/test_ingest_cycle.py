@@ -17,9 +17,9 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from services.ingest.cycle import seed_of
-from shared.errors import SettingsError, StoreUnavailableError
+from shared.errors import SettingsError, StoreUnavailableError, VenueError
 from shared.forecasts import ForecastRequest, scheduled_forecast_id
-from shared.kline_store import KlineStore
+from shared.kline_store import KlineStore, SeriesStatus
 from shared.klines import Interval
 from shared.redis_connection import connect
 from shared.settings import RedisSettings
@@ -294,6 +294,51 @@ def test_an_ingest_that_reaches_no_venue_leaves_the_other_ones_candle_alone(
     cut_off = Ingest(ingest_settings(nowhere()), redis, clock)
     assert not cut_off.turns.take(None, clock.at_ms + 3000)
     assert (ingest.status.state, ingest.status.problem) == ("live", None)
+
+
+def test_simulated_klines_that_come_after_another_ingests_real_ones_change_nothing(
+    server: VenueServer, redis: Redis, clock: Clock
+) -> None:
+    cut_off = Ingest(ingest_settings(nowhere(), allow_simulated=True), redis, clock)
+    find = cut_off.market.find
+
+    def overtaken(expected_open_ms: int | None, *, may_simulate: bool):  # type: ignore[no-untyped-def]
+        found = find(expected_open_ms, may_simulate=may_simulate)
+        Ingest(ingest_settings(server.url), redis, clock).cycle.run(None)
+        return found
+
+    cut_off.market.find = overtaken  # type: ignore[method-assign]
+    assert not cut_off.cycle.run(None)
+    assert (cut_off.status.state, cut_off.status.origin, cut_off.status.ever_live) == ("live", "live", True)
+    assert cut_off.queue.waiting() == 1
+
+
+def test_a_state_written_while_another_is_being_made_is_not_lost(ingest: Ingest, redis: Redis) -> None:
+    ingest.cycle.run(None)
+    first = ingest.status
+    seen: list[str | None] = []
+
+    def change(known: SeriesStatus | None) -> SeriesStatus | None:
+        assert known is not None
+        seen.append(known.problem)
+        if len(seen) == 1:
+            other = first.model_copy(update={"problem": "written meanwhile"})
+            ingest.klines.change_status("BTCUSDT", Interval.H1, lambda _: other)
+        return known.model_copy(update={"state": "stale"})
+
+    assert ingest.klines.change_status("BTCUSDT", Interval.H1, change)
+    assert seen == [None, "written meanwhile"]
+    assert (ingest.status.state, ingest.status.problem) == ("stale", "written meanwhile")
+
+
+def test_a_candle_is_not_missed_before_it_was_to_be_fetched(ingest: Ingest, redis: Redis, clock: Clock) -> None:
+    ingest.cycle.run(None)
+    clock.at_ms = NEXT_FETCH_MS - 2000  # the next candle has closed, but nobody has asked for it yet
+    ingest.cycle.report_failure(VenueError("no venue"), NEXT_FETCH_MS)
+    assert ingest.status.state == "live"
+    clock.at_ms = NEXT_FETCH_MS
+    ingest.cycle.report_failure(VenueError("no venue"), NEXT_FETCH_MS + HOUR_MS)
+    assert ingest.status.state == "stale"
 
 
 def test_a_series_without_any_klines_yet_is_stale_and_says_why(redis: Redis, clock: Clock) -> None:

@@ -110,7 +110,7 @@ def test_a_venue_that_lags_by_a_candle_is_not_yet_there(server: VenueServer, clo
 def test_a_venue_that_asks_for_rest_gets_it_and_then_is_asked_again(server: VenueServer, clock: Clock) -> None:
     server.fail("429", retry_after=30)
     asked = market(ingest_settings(server.url, server.url), clock)
-    with pytest.raises(VenueError, match="left alone for another 30 s") as caught:
+    with pytest.raises(VenueError, match="left alone for another 30 s: a limit of binance holds") as caught:
         asked.find(DUE_MS, may_simulate=False)
     assert caught.value.retry_after_s == 30
     clock.wait(29)

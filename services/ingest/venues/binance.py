@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from services.ingest.venues.http import Answer, VenueHttp
-from services.ingest.venues.venue import FetchedKlines, Rows, closed_klines, page_back, read_rows
+from services.ingest.venues.venue import FetchedKlines, Rows, closed_klines, is_time, page_back, read_rows
 from shared.errors import UnknownSymbolError, VenueError
 from shared.klines import Interval
 
@@ -52,7 +52,7 @@ class Binance:
 
     def _server_time(self) -> int:
         content = self._http.get("/api/v3/time", {}).content
-        if not isinstance(content, dict) or not isinstance(content.get("serverTime"), int):
+        if not isinstance(content, dict) or not is_time(content.get("serverTime")):
             raise VenueError(f"{self.source} does not tell its time, so its closed candles cannot be known.")
         return int(content["serverTime"])
 

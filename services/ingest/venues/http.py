@@ -17,6 +17,7 @@ from shared.errors import VenueError
 from shared.logs import get_logger
 
 REST_S = {429: 60.0, 418: 120.0}  # where a venue forgets to say how long
+LONGEST_REST_S = 3 * 86_400.0  # Binance's longest ban; nobody is left alone for longer, whatever a header says
 OK, BAD_REQUEST, FORBIDDEN, TEAPOT, TOO_MANY, LEGAL = 200, 400, 403, 418, 429, 451
 
 log = get_logger(__name__)
@@ -88,15 +89,17 @@ class VenueHttp:
 
 
 def _retry_after_s(header: str | None, otherwise: float | None) -> float | None:
-    """Seconds, as venues write it; also a date, as HTTP allows."""
+    """Seconds, as venues write it; also a date, as HTTP allows. At most LONGEST_REST_S."""
     if header is not None and header.strip().isdecimal():
-        return float(header)
+        return min(float(header), LONGEST_REST_S)
     at_ms = _date_ms(header)
-    return otherwise if at_ms is None else max(at_ms / 1000 - datetime.now(UTC).timestamp(), 0.0)
+    if at_ms is None:
+        return otherwise
+    return min(max(at_ms / 1000 - datetime.now(UTC).timestamp(), 0.0), LONGEST_REST_S)
 
 
 def _date_ms(header: str | None) -> int | None:
     try:
         return round(parsedate_to_datetime(header or "").timestamp() * 1000)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

@@ -260,7 +260,7 @@ def test_defective_paths_uncalibrated_bands_and_no_advice_are_said_on_the_page(
     page.goto(web_address)
     seen = all_visible_text(page)
     assert "1 with negative volume" in seen
-    assert "Not checked against outcomes yet" in seen
+    assert "UNCALIBRATED: not checked against outcomes yet" in seen
     assert "Not investment advice" in seen
 
 

@@ -28,7 +28,9 @@ from shared.klines import KlineWindow, utc
 from shared.logs import get_logger
 from shared.settings import SHORTEST_HISTORY, Settings
 
-LARGEST_CLOCK_DIFFERENCE_MS = 86_400_000  # beyond it, a venue's time is nonsense sooner than ours is wrong
+# A venue's time this far ahead of ours is nonsense sooner than ours is wrong, and nothing would ever be new again after it
+# had been followed. One behind ours does no such harm: the next venue that is ahead of it is followed.
+FARTHEST_AHEAD_MS = 86_400_000
 
 log = get_logger(__name__)
 
@@ -70,9 +72,7 @@ class Market:
         failures: list[VenueError] = []
         give_up = time.monotonic() + self._search_seconds
         for place, venue in enumerate(self._venues):
-            # The first choice gets half of the time, the next half of what is left: a slow answer from a preferred venue
-            # is worth more than a quick one from the last.
-            share = (give_up - time.monotonic()) / (1 if place == len(self._venues) - 1 else 2)
+            share = (give_up - time.monotonic()) / (len(self._venues) - place)
             try:
                 klines = self._ask(venue, share, expected_open_ms)
             except VenueError as failure:
@@ -129,9 +129,9 @@ class Market:
         return klines
 
     def _refuse_nonsense(self, venue: Venue, venue_now_ms: int) -> None:
-        if abs(venue_now_ms - self._now_ms()) > LARGEST_CLOCK_DIFFERENCE_MS:
+        if venue_now_ms > self._now_ms() + FARTHEST_AHEAD_MS:
             raise VenueError(
-                f"{venue.source} says that it is {utc(venue_now_ms)}, more than a day from this machine's "
+                f"{venue.source} says that it is {utc(venue_now_ms)}, more than a day ahead of this machine's "
                 f"{utc(self._now_ms())}, and is not believed; if it is right, set this machine's clock by NTP."
             )
 

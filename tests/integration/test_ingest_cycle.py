@@ -215,6 +215,15 @@ def test_a_clock_that_is_wrong_costs_no_candle(ahead_s: int, server: VenueServer
     assert ingest.status.state == "live"
 
 
+def test_a_venue_that_lives_in_the_past_is_followed_there(redis: Redis, clock: Clock) -> None:
+    year_ms = 365 * 24 * HOUR_MS
+    with VenueServer(lambda: clock.at_ms - year_ms) as past:
+        ingest = Ingest(ingest_settings(past.url), redis, clock)
+        turns_until(ingest, lambda: ingest.queue.waiting() == 2)
+    assert ingest.status.state == "live"
+    assert ingest.status.last_open_time_ms == DUE_MS + HOUR_MS - year_ms
+
+
 def test_a_clock_a_moment_ahead_waits_for_the_candle_instead_of_losing_it(server: VenueServer, redis: Redis) -> None:
     ahead = Clock(NOON_MS)
     server.now_ms = lambda: ahead.at_ms - 1500  # type: ignore[method-assign]

@@ -62,8 +62,8 @@ def table(end_ms: int, count: int = 1) -> str:
 @pytest.mark.parametrize(
     ("end_ms", "date", "message"),
     [
-        (OPEN_MS, "Fri, 31 Dec 9999 23:59:59 GMT", "more than a day from this machine's"),
-        (YEAR_9999_MS, "Fri, 31 Dec 9999 23:59:59 GMT", "more than a day from this machine's"),  # its candles agree
+        (OPEN_MS, "Fri, 31 Dec 9999 23:59:59 GMT", "more than a day ahead of this machine's"),
+        (YEAR_9999_MS, "Fri, 31 Dec 9999 23:59:59 GMT", "more than a day ahead of this machine's"),  # its candles agree
         (OPEN_MS, "Mon, 23 Nov 2026 20:00:05 GMT", "is not yet there"),
     ],
 )

@@ -67,7 +67,7 @@ def stack() -> Iterator[tuple[str, dict[str, str]]]:
         compose("up", "-d", "--scale", "inference=3", environment=environment)
         yield f"http://127.0.0.1:{port}", environment
     finally:
-        compose("down", "--volumes", "--remove-orphans", "--timeout", "20", environment=environment)
+        compose("down", "--volumes", "--remove-orphans", "--rmi", "local", "--timeout", "20", environment=environment)
 
 
 def test_a_scheduled_forecast_appears_labelled_for_what_it_is(stack: tuple[str, dict[str, str]]) -> None:

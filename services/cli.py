@@ -243,8 +243,10 @@ def _show_status(
     now_ms: int,
 ) -> None:
     table = Table(title=f"{workers} workers alive, {waiting} forecasts waiting")
-    for column in ("series", "state", "venue", "last candle", "next fetch", "latest forecast", "made"):
-        table.add_column(column)
+    table.add_column("series")
+    table.add_column("state", no_wrap=True, min_width=len("SIMULATED"))  # said in full, however narrow the terminal is
+    for column in ("venue", "last candle", "next fetch", "latest forecast", "made"):
+        table.add_column(column, overflow="fold")
     for one in series:
         made = latest[one.symbol, one.interval]
         table.add_row(

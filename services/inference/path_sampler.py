@@ -112,7 +112,7 @@ class _Window:
             self.cache.clear()
             self._prefix_start = start
             self._prefix_hidden = self._run(self._history[:, None, start:], start)
-            fresh = max(0, start - history)
+            fresh = 0  # no horizon is longer than max_context, so every drawn token is still in the window
         if step == 0:
             return self._prefix_hidden[:, -1]
         return self._run(self.tokens[:, :, fresh:step], history + fresh)[:, -1]
@@ -127,7 +127,7 @@ def _draw_paths(window: _Window, options: SamplingOptions, groups: list[int], pr
     """-> [2, num_samples, horizon]: coarse and fine tokens."""
     uniforms = draw_uniforms(options, window.horizon).to(_float64_device(window.model))
     drawn: list[Tensor] = []
-    for index, group in enumerate(uniforms.split(groups)):  # type: ignore[no-untyped-call]
+    for index, group in enumerate(uniforms.split(groups)):
         window.start_rows(len(group))
         for step in range(window.horizon):
             _draw_step(window, step, group[:, step], options)
@@ -164,7 +164,7 @@ def _decode_paths(
     cache = tokenizer.new_cache(max(groups), horizon)
     tokenizer.decode(history[0, None, start:], history[1, None, start:], cache)
     candles: list[Tensor] = []
-    for group in paths.split(groups, dim=1):  # type: ignore[no-untyped-call]
+    for group in paths.split(groups, dim=1):
         cache.start_rows(group.shape[1])
         candles.append(tokenizer.decode(group[0], group[1], cache))
     return torch.cat(candles)

@@ -40,7 +40,7 @@ def run(environment: dict[str, str]) -> Run:
         return subprocess.run(
             [sys.executable, "-m", "services.cli", *words],
             cwd=PROJECT,
-            env={**os.environ, **environment, **knobs, "COLUMNS": "200"},
+            env={**os.environ, **environment, "COLUMNS": "200", **knobs},
             capture_output=True,
             text=True,
             timeout=120,
@@ -148,6 +148,11 @@ def test_what_cannot_be_done_is_told_in_one_line(
     assert last_line.startswith("kronos-live: ")
     assert expected in last_line
     assert "Traceback" not in done.stderr
+
+
+def test_status_says_simulated_in_full_however_narrow_the_terminal_is(run: Run, stores: Stores) -> None:
+    ingested(stores, origin="simulated")
+    assert "SIMULATED" in run("status", COLUMNS="60").stdout
 
 
 def test_help_teaches(run: Run) -> None:

@@ -105,7 +105,7 @@ def _one_step(
             f"The loss is {loss.item()} at step {step}; lower --learning-rate (now {recipe.learning_rate:g}) and train anew."
         )
     optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     nn.utils.clip_grad_norm_(module.parameters(), recipe.clip_norm)
     optimiser.step()
     return loss.item(), parts

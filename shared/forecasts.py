@@ -48,6 +48,13 @@ class ForecastOverrides(Contract):
     top_k: int | None = Field(None, ge=0, le=1 << 20, description="a whole number from 0 (no limit) to 1048576")
     seed: int | None = Field(None, ge=0, le=SEED_LIMIT, description=f"a whole number from 0 to {SEED_LIMIT}")
     model: ModelName | None = None
+    target_error: float | None = Field(
+        None,
+        ge=0,
+        lt=0.5,
+        description="a number from 0 (off) to below 0.5: paths are drawn until the 95 % Wilson interval of the upside "
+        "probability reaches no further than this to either side",
+    )
 
 
 class ForecastRequest(Contract):
@@ -64,6 +71,7 @@ class ForecastRequest(Contract):
     temperature: float = Field(gt=0)
     top_p: float = Field(gt=0, le=1)
     top_k: int = Field(ge=0)
+    target_error: float = Field(0.0, ge=0, lt=0.5)
     seed: int = Field(ge=0, le=SEED_LIMIT)
     model: ModelName
     model_is_default: bool
@@ -132,7 +140,8 @@ class Provenance(Contract):
     model_stands_in_for: str | None = Field(description="the configured model that could not be had, if any")
     model_stands_in_because: str | None = Field(description="why it could not be had")
     device: str
-    dtype: str
+    dtype: str = Field(description="what the model's products were computed in: float32, bfloat16 or int8")
+    side_by_side: int = Field(1, description="forecasts drawn together; the timings are those of all of them")
     threads: int
     seed: int
     overflow: Overflow
@@ -209,6 +218,7 @@ def build_request(
         "temperature": settings.sampling.temperature,
         "top_p": settings.sampling.top_p,
         "top_k": settings.sampling.top_k,
+        "target_error": settings.sampling.target_error,
         "seed": seed,
         "model": settings.model.model_name,
     }

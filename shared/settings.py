@@ -28,6 +28,7 @@ NOT_KNOBS = {"KRONOS_CONFIG", "KRONOS_REQUIRE", "KRONOS_PUBLISH"}  # other varia
 
 SHORTEST_HISTORY = 64  # candles: no model is asked with fewer, and `overflow: trim` always leaves it as many
 Overflow = Literal["trim", "slide"]
+Dtype = Literal["auto", "float32", "bfloat16", "int8"]
 
 ModelName = Literal["Kronos-mini", "Kronos-small", "Kronos-base", "Kronos-nano"]
 MODEL_NAMES: tuple[str, ...] = get_args(ModelName)
@@ -55,6 +56,7 @@ class ModelSettings(Section):
     local_dir: Path
     max_context: int = Field(ge=128, le=2048)
     device: str = Field(pattern=r"^(cpu|cuda(:\d+)?|mps|auto)$", description="cpu, cuda, cuda:N, mps or auto")
+    dtype: Dtype
     overflow: Overflow
     allow_hub: bool
     hub_timeout: float = Field(ge=0.5, le=60)
@@ -65,7 +67,8 @@ class SamplingSettings(Section):
     temperature: float = Field(gt=0, le=5)
     top_p: float = Field(gt=0, le=1)
     top_k: int = Field(ge=0, le=1 << 20)
-    num_samples: int = Field(ge=1, le=1000)
+    num_samples: int = Field(ge=1, le=10_000)
+    target_error: float = Field(ge=0, lt=0.5)
 
 
 class DataSettings(Section):

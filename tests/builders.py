@@ -117,7 +117,7 @@ def finished_forecast(
             max_context=512,
             history_used=request.history,
             code_version="0.1.0",
-            timings_s={"load": 0.1, "sample": 1.0, "total": 1.2},
+            timings_s={"load": 0.1, "decode": 1.0, "total": 1.2},
         ),
         last_open_time_ms=window.last_open_time_ms,
         last_close=window.last_close,

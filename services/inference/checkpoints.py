@@ -91,10 +91,10 @@ class ModelPolicy:
     allow_bundled: bool
 
 
-@dataclass(frozen=True)
-class LoadedModel:
-    kronos: Kronos
-    tokenizer: KronosTokenizer
+@dataclass(frozen=True, kw_only=True)
+class ModelDescription:
+    """Exactly which weights, and where they came from."""
+
     name: str
     tokenizer_name: str
     source: Literal["local", "hub", "bundled"]
@@ -106,6 +106,14 @@ class LoadedModel:
     device: torch.device
     stands_in_for: str | None = None  # the configured model that could not be had
     why: str | None = None  # and the reason
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel(ModelDescription):
+    """Its modules, whose tensors are those of the mapped files."""
+
+    kronos: Kronos
+    tokenizer: KronosTokenizer
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ Keeps the models that it has loaded. Knows neither Redis nor the queue.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
@@ -19,10 +19,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from services.inference.checkpoints import LoadedModel, ModelPolicy, load_model
+from services.inference.checkpoints import ModelDescription, ModelPolicy, load_model
 from services.inference.context import Context, prepare_context
-from services.inference.path_sampler import SampledPaths, SamplingOptions, sample_paths
-from services.inference.path_statistics import PathStatistics, Share, StepSummary, summarise
+from services.inference.engine import Engine, pack
+from services.inference.path_sampler import PathSampler, SamplingOptions, sample_paths
+from services.inference.path_statistics import (
+    PathStatistics,
+    Share,
+    StepSummary,
+    paths_needed,
+    summarise,
+    upside_share,
+)
+from services.inference.precisions import choose_precision
+from services.inference.token_choice import Choice
 from shared.errors import CheckpointError, RequestError
 from shared.forecasts import (
     Band,
@@ -42,8 +52,31 @@ log = get_logger(__name__)
 
 Report = Callable[[str, int, int], None]  # phase, steps done, steps in all
 
-WARM_UP_PATHS = 2
 WARM_UP_HORIZON = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadyModel(ModelDescription):
+    """A model packed for its device; the files that it came from are no longer in memory."""
+
+    engine: Engine
+
+
+@dataclass(frozen=True)
+class Task:
+    """One forecast to make."""
+
+    forecast_id: str
+    request: ForecastRequest
+    window: KlineWindow
+
+
+@dataclass(frozen=True)
+class Made:
+    """A finished forecast and all its paths, float32 (num_samples, horizon, 6) in the units of the klines."""
+
+    forecast: Forecast
+    paths: NDArray[np.float32]
 
 
 class Forecaster:
@@ -51,8 +84,8 @@ class Forecaster:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._configured: LoadedModel | None = None
-        self._named: tuple[tuple[str, bool], LoadedModel] | None = None
+        self._configured: ReadyModel | None = None
+        self._named: tuple[tuple[str, bool], ReadyModel] | None = None
 
     def use_threads(self, count: int) -> None:
         """Let torch use `count` processor threads from now on."""
@@ -60,51 +93,108 @@ class Forecaster:
             torch.set_num_threads(count)
 
     def warm_up(self) -> None:
-        """Load the configured model and run it once, so that the first forecast pays for neither. Raises CheckpointError."""
+        """Load the configured model and run the configured forecast's first steps, so that the first forecast pays for
+        neither. Raises CheckpointError.
+        """
         started = perf_counter()
         name = self._settings.model.model_name
         model = self._model(name, is_default=True)
         if model.stands_in_for:
             log.warning("bundled_model_stands_in", model=model.name, configured=model.stands_in_for, reason=model.why)
-        hour = Interval.H1.ms
-        times = hour * np.arange(SHORTEST_HISTORY, dtype=np.int64)
-        flat = np.ones((SHORTEST_HISTORY, len(COLUMNS)))
-        context = self._context(model, flat, times, hour, WARM_UP_HORIZON)
-        options = SamplingOptions(num_samples=WARM_UP_PATHS, temperature=1, top_k=0, top_p=0.9, seed=0)
-        sample_paths(model.kronos, model.tokenizer, context, options, max_context=model.max_context)
+        hour, history = Interval.H1.ms, self._settings.data.history_window
+        times = hour * np.arange(history, dtype=np.int64)
+        context = self._context(model, np.ones((history, len(COLUMNS))), times, hour, WARM_UP_HORIZON)
+        sampling = self._settings.sampling
+        options = SamplingOptions(sampling.num_samples, sampling.temperature, sampling.top_k, sampling.top_p, seed=0)
+        sample_paths(model.engine, context, options)
         log.info(
             "model_ready",
             model=model.name,
             source=model.source,
             device=str(model.device),
+            dtype=model.engine.precision.name,
             threads=torch.get_num_threads(),
             seconds=round(perf_counter() - started, 2),
         )
 
-    def forecast(
-        self, forecast_id: str, request: ForecastRequest, window: KlineWindow, report: Report
-    ) -> tuple[Forecast, NDArray[np.float32]]:
-        """The record, and all paths (num_samples, horizon, 6) in the units of the klines.
-
-        Raises RequestError where the request does not fit model or klines, CheckpointError where the model cannot be
-        loaded.
+    def forecast(self, task: Task, report: Report) -> Made:
+        """One forecast. Raises RequestError where the request does not fit model or klines, CheckpointError where the
+        model cannot be loaded.
         """
-        clock = _Clock()
+        (made,) = self.forecast_panel([task], report)
+        return made
+
+    def forecast_panel(self, tasks: Sequence[Task], report: Report) -> list[Made]:
+        """Forecasts of one shape (`panel_shape`), drawn side by side; in float32 each is the same as alone. Raises as
+        `forecast` does, for all of them together.
+        """
+        clock, request = _Clock(), tasks[0].request
         with clock.phase("load"):
             report("loading the model", 0, request.horizon)
             model = self._model(request.model, is_default=request.model_is_default)
         with clock.phase("context"):
-            history = _history(window, request)
-            context = self._context(model, history.values, history.open_times_ms, history.interval.ms, request.horizon)
-        sampled = _sample(model, context, request, report)
-        clock.seconds |= sampled.seconds
-        with clock.phase("statistics"):
-            paths = context.denormalise(sampled.normalised)
-            statistics = _summarise(paths, window, request)
-        provenance = self._provenance(request, window, model, context, clock)
-        return _record(forecast_id, request, window, context, statistics, provenance), paths.astype(np.float32)
+            histories = [_history(task.window, task.request) for task in tasks]
+            contexts = [
+                self._context(model, history.values, history.open_times_ms, history.interval.ms, request.horizon)
+                for history in histories
+            ]
+        made: list[Made | None] = [None] * len(tasks)
+        for places in _of_one_length(contexts):
+            panel = [tasks[place] for place in places]
+            finished = self._draw(model, panel, [contexts[place] for place in places], clock.copy(), report)
+            for place, one in zip(places, finished, strict=True):
+                made[place] = one
+        return [one for one in made if one is not None]
 
-    def _model(self, name: str, *, is_default: bool) -> LoadedModel:
+    def _draw(
+        self, model: ReadyModel, tasks: Sequence[Task], contexts: Sequence[Context], clock: _Clock, report: Report
+    ) -> list[Made]:
+        request = tasks[0].request
+        choice = Choice(request.temperature, request.top_k, request.top_p)
+        sampler = PathSampler(model.engine, contexts, choice, [task.request.seed for task in tasks])
+
+        def progress(done: int, total: int) -> None:
+            report("drawing paths", done, total)
+
+        def draw(count: int) -> list[NDArray[np.float64]]:
+            drawn = sampler.draw(count, progress)
+            return [context.denormalise(one.normalised) for context, one in zip(contexts, drawn, strict=True)]
+
+        panel = draw(request.num_samples)
+        if request.target_error:
+            panel = [self._draw_until(request, tasks[0].window.last_close, panel[0], draw)]
+        with clock.phase("statistics"):
+            statistics = [_summarise(paths, task) for paths, task in zip(panel, tasks, strict=True)]
+        clock.seconds |= sampler.seconds
+        return [
+            Made(
+                _record(task, context, summary, self._provenance(task, model, context, clock, len(tasks))),
+                paths.astype(np.float32),
+            )
+            for task, context, summary, paths in zip(tasks, contexts, statistics, panel, strict=True)
+        ]
+
+    def _draw_until(
+        self,
+        request: ForecastRequest,
+        last_close: float,
+        paths: NDArray[np.float64],
+        draw: Callable[[int], list[NDArray[np.float64]]],
+    ) -> NDArray[np.float64]:
+        """Draw on until the Wilson half-width of the upside probability is at most request.target_error, or until there
+        are limits.max_num_samples paths. How many that takes hangs on the paths alone, so the seed settles it.
+        """
+        most = max(self._settings.limits.max_num_samples, request.num_samples)
+        while len(paths) < most:
+            upside = upside_share(paths, last_close)
+            if upside is None or upside.half_width <= request.target_error:
+                break
+            missing = paths_needed(upside, request.target_error) - len(paths)
+            more = min(most - len(paths), max(missing, request.num_samples))
+            paths = np.concatenate((paths, *draw(more)))
+        return paths
+
+    def _model(self, name: str, *, is_default: bool) -> ReadyModel:
         """The configured model, loaded for good; or one that a request names, of which the last stays in memory."""
         configured = self._configured
         if is_default and name == self._settings.model.model_name:
@@ -117,7 +207,7 @@ class Forecaster:
             self._named = ((name, is_default), self._load(name, is_default=is_default))
         return self._named[1]
 
-    def _load(self, name: str, *, is_default: bool) -> LoadedModel:
+    def _load(self, name: str, *, is_default: bool) -> ReadyModel:
         settings = self._settings.model
         policy = ModelPolicy(
             local_dir=settings.local_dir,
@@ -126,10 +216,14 @@ class Forecaster:
             hub_timeout_s=settings.hub_timeout,
             allow_bundled=settings.allow_bundled,
         )
-        return load_model(name, policy, device=settings.device, is_default=is_default)
+        loaded = load_model(name, policy, device=settings.device, is_default=is_default)
+        precision = choose_precision(settings.dtype, loaded.device)
+        engine = pack(loaded.kronos, loaded.tokenizer, precision, loaded.max_context)
+        description = {field.name: getattr(loaded, field.name) for field in fields(ModelDescription)}
+        return ReadyModel(engine=engine, **description)
 
     def _context(
-        self, model: LoadedModel, values: NDArray[np.float64], times: NDArray[np.int64], interval_ms: int, horizon: int
+        self, model: ReadyModel, values: NDArray[np.float64], times: NDArray[np.int64], interval_ms: int, horizon: int
     ) -> Context:
         return prepare_context(
             values,
@@ -141,8 +235,9 @@ class Forecaster:
         )
 
     def _provenance(
-        self, request: ForecastRequest, window: KlineWindow, model: LoadedModel, context: Context, clock: _Clock
+        self, task: Task, model: ReadyModel, context: Context, clock: _Clock, side_by_side: int
     ) -> Provenance:
+        request, window = task.request, task.window
         return Provenance(
             snapshot_id=request.snapshot_id,
             snapshot_sha256=window.content_hash(),
@@ -160,7 +255,8 @@ class Forecaster:
             model_stands_in_for=model.stands_in_for,
             model_stands_in_because=model.why,
             device=str(model.device),
-            dtype=str(next(model.kronos.parameters()).dtype).removeprefix("torch."),
+            dtype=model.engine.precision.name,
+            side_by_side=side_by_side,
             threads=torch.get_num_threads(),
             seed=request.seed,
             overflow=self._settings.model.overflow,
@@ -169,6 +265,14 @@ class Forecaster:
             code_version=code_version(),
             timings_s=clock.finished(),
         )
+
+
+def panel_shape(request: ForecastRequest) -> Hashable | None:
+    """Forecasts of equal shape can be drawn side by side; None: only alone, since it alone knows when it has enough."""
+    if request.target_error:
+        return None
+    named = ("horizon", "history", "num_samples", "temperature", "top_p", "top_k", "model", "model_is_default")
+    return tuple(getattr(request, name) for name in named)
 
 
 @dataclass
@@ -183,6 +287,9 @@ class _Clock:
         began = perf_counter()
         yield
         self.seconds[name] = perf_counter() - began
+
+    def copy(self) -> _Clock:
+        return _Clock(self.started, dict(self.seconds))
 
     def finished(self) -> dict[str, float]:
         return {
@@ -211,26 +318,16 @@ def _history(window: KlineWindow, request: ForecastRequest) -> KlineWindow:
     return window.tail(request.history)
 
 
-def _sample(model: LoadedModel, context: Context, request: ForecastRequest, report: Report) -> SampledPaths:
-    options = SamplingOptions(
-        num_samples=request.num_samples,
-        temperature=request.temperature,
-        top_k=request.top_k,
-        top_p=request.top_p,
-        seed=request.seed,
-    )
-    return sample_paths(
-        model.kronos,
-        model.tokenizer,
-        context,
-        options,
-        max_context=model.max_context,
-        progress=lambda done, total: report("drawing paths", done, total),
-    )
+def _of_one_length(contexts: Sequence[Context]) -> list[list[int]]:
+    """The places of contexts whose histories are equally long, since only those can go side by side."""
+    by_length: dict[int, list[int]] = {}
+    for place, context in enumerate(contexts):
+        by_length.setdefault(context.history_used, []).append(place)
+    return list(by_length.values())
 
 
-def _summarise(paths: NDArray[np.float64], window: KlineWindow, request: ForecastRequest) -> PathStatistics:
-    statistics = summarise(paths, window.values[:, CLOSE], request.volatility_window)
+def _summarise(paths: NDArray[np.float64], task: Task) -> PathStatistics:
+    statistics = summarise(paths, task.window.values[:, CLOSE], task.request.volatility_window)
     if statistics.upside is None:
         raise CheckpointError(
             f"None of the {len(paths)} paths that the model drew is finite: its weights do not suit these klines."
@@ -238,18 +335,11 @@ def _summarise(paths: NDArray[np.float64], window: KlineWindow, request: Forecas
     return statistics
 
 
-def _record(
-    forecast_id: str,
-    request: ForecastRequest,
-    window: KlineWindow,
-    context: Context,
-    statistics: PathStatistics,
-    provenance: Provenance,
-) -> Forecast:
-    upside = _probability(statistics.upside)
+def _record(task: Task, context: Context, statistics: PathStatistics, provenance: Provenance) -> Forecast:
+    request, window, upside = task.request, task.window, _probability(statistics.upside)
     assert upside is not None  # noqa: S101 - _summarise refuses what has none
     return Forecast(
-        id=forecast_id,
+        id=task.forecast_id,
         created_at=datetime.now(UTC),
         request=request,
         provenance=provenance,
@@ -262,7 +352,7 @@ def _record(
         volatility_amplification=_probability(statistics.volatility_amplification),
         returns_compared=statistics.returns_compared,
         defective_paths=statistics.defects,
-        paths=PathsInfo(shape=(request.num_samples, request.horizon, len(COLUMNS)), columns=list(COLUMNS)),
+        paths=PathsInfo(shape=(statistics.paths, request.horizon, len(COLUMNS)), columns=list(COLUMNS)),
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from redis import Redis
 from rq.timeouts import JobTimeoutException
 
-from services.inference.forecaster import Forecaster
+from services.inference.forecaster import Forecaster, Task
 from shared.errors import KronosLiveError, StoreUnavailableError
 from shared.forecast_queue import count_try, record_failure, report_progress
 from shared.forecast_store import ForecastStore
@@ -75,10 +75,10 @@ def run_forecast(forecast_id: str, request: dict[str, Any]) -> str:
 def _forecast_and_store(workbench: Workbench, forecast_id: str, request: dict[str, Any]) -> None:
     asked = ForecastRequest.model_validate(request)
     window = workbench.klines.load(asked.snapshot_id)
-    forecast, paths = workbench.forecaster.forecast(forecast_id, asked, window, _Progress())
+    made = workbench.forecaster.forecast(Task(forecast_id, asked, window), _Progress())
     while True:
         try:
-            workbench.forecasts.save(forecast, paths)
+            workbench.forecasts.save(made.forecast, made.paths)
             break
         except StoreUnavailableError:
             wait_until_ready(workbench.redis)  # what took minutes to make is not thrown away for seconds of outage
@@ -87,9 +87,9 @@ def _forecast_and_store(workbench: Workbench, forecast_id: str, request: dict[st
         forecast=forecast_id,
         venue=window.venue,
         origin=window.origin,
-        model=forecast.provenance.model.name,
-        source=forecast.provenance.model.source,
-        seconds=round(forecast.provenance.timings_s["total"], 3),
+        model=made.forecast.provenance.model.name,
+        source=made.forecast.provenance.model.source,
+        seconds=round(made.forecast.provenance.timings_s["total"], 3),
     )
 
 

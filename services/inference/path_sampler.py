@@ -1,14 +1,15 @@
-"""Sampled continuations of one history: encode it once, prefill it once with batch 1, fan out to N paths.
+"""Sampled continuations of one or several histories: encode each once, prefill it once, fan out to N paths.
 
 The history's tokens are evaluated once for all paths; each path adds only its own. The same arithmetic as repeating
 the history per path and re-running the window at each step (tests/parity/oracle.py is that slow way), with hundreds of
-times fewer token evaluations. Randomness comes from a seed alone: the same context, options and weights give the same
-paths on the same device, whatever ran before. Knows tokens and normalised candles, not prices or time.
+times fewer token evaluations. Several series of one shape (a panel) go through side by side, and many paths in groups
+that fit the memory; neither changes a token in float32. Randomness comes from a seed per series alone. Knows tokens and
+normalised candles, not prices or time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -19,13 +20,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .context import Context
-from .model.kronos import Kronos
-from .model.tokenizer import KronosTokenizer
-from .token_choice import draw, next_token_distribution
+from .decode_loop import Histories, SteppingLoop
+from .engine import Engine
+from .token_choice import Choice
 
 Progress = Callable[[int, int], None]  # steps done, steps in all
 
-BYTES_AT_ONCE = 256 * 2**20  # what the paths sampled side by side may take beyond the weights, roughly
+BYTES_AT_ONCE = {"cpu": 128 * 2**20, "cuda": 8 * 2**30, "mps": 2**30}  # for the paths side by side, beyond the weights
+# Products of fewer rows than this take other kernels, whose sums end in another last bit; so fewer are never sent.
+FEWEST_PATHS = 4
 
 
 @dataclass(frozen=True)
@@ -38,156 +41,128 @@ class SamplingOptions:
     top_p: float
     seed: int
 
+    @property
+    def choice(self) -> Choice:
+        return Choice(self.temperature, self.top_k, self.top_p)
+
 
 @dataclass(frozen=True)
 class SampledPaths:
     normalised: NDArray[np.float32]  # [num_samples, horizon, 6]
     s1: NDArray[np.int64]  # [num_samples, horizon], coarse tokens
     s2: NDArray[np.int64]  # [num_samples, horizon], fine tokens
-    seconds: dict[str, float] = field(compare=False)  # by phase: encode, prefill, sample, decode
+    seconds: dict[str, float] = field(compare=False)  # by phase, of all series together: PHASES
 
 
-@torch.inference_mode()
+PHASES = ("encode", "prefill", "decode", "detokenise")
+
+
 def sample_paths(
-    model: Kronos,
-    tokenizer: KronosTokenizer,
-    context: Context,
-    options: SamplingOptions,
-    *,
-    max_context: int,
-    progress: Progress | None = None,
+    engine: Engine, context: Context, options: SamplingOptions, *, progress: Progress | None = None
 ) -> SampledPaths:
-    """Both modules in eval mode on one device. Past max_context the window slides, exact and slow, as the reference.
+    """Past the engine's max_context the window slides, exact and slow, as the reference.
 
     `progress` is called after every step; what it raises ends the sampling. Raises NonFiniteLogitsError.
     """
-    clock = _PhaseClock(_device(model))
-    groups = _row_groups(model, tokenizer, context, options.num_samples, max_context)
-    with clock.phase("encode"):
-        history = torch.stack(tokenizer.encode(_on(model, context.normalised)[None]))[:, 0]
-    with clock.phase("prefill"):
-        window = _Window(model, history, context, max_context, most_rows=max(groups))
-        window.last_hidden(0)
-    with clock.phase("sample"):
-        paths = _draw_paths(window, options, groups, progress)
-    with clock.phase("decode"):
-        candles = _decode_paths(tokenizer, history, paths, groups, max_context)
-    return SampledPaths(candles.cpu().numpy(), paths[0].cpu().numpy(), paths[1].cpu().numpy(), clock.seconds)
+    (paths,) = PathSampler(engine, [context], options.choice, [options.seed]).draw(options.num_samples, progress)
+    return paths
 
 
-def draw_uniforms(options: SamplingOptions, horizon: int) -> Tensor:
-    """float64 [num_samples, horizon, 2] for (coarse, fine). Path i's numbers do not depend on how many paths follow."""
-    generator = torch.Generator().manual_seed(options.seed)
-    return torch.rand((options.num_samples, horizon, 2), generator=generator, dtype=torch.float64)
+class PathSampler:
+    """A panel in hand: series of one shape, whose paths can be drawn in one go or bit by bit.
 
-
-class _Window:
-    """The last max_context tokens that the model sees: shared history, then each row's own tokens."""
-
-    def __init__(self, model: Kronos, history: Tensor, context: Context, max_context: int, most_rows: int) -> None:
-        self.model = model
-        self.horizon = context.horizon
-        self._history = history  # [2, h]: coarse, fine
-        self._times = _on(model, np.concatenate((context.past_time_features, context.future_time_features)))
-        self._max_context = max_context
-        self._prefix_start = -1
-        self._prefix_hidden = history.new_empty(0)
-        self.cache = model.new_cache(most_rows, context.horizon)
-        self.tokens = history.new_empty((2, most_rows, context.horizon))
-
-    def start_rows(self, rows: int) -> None:
-        """Begin a group of paths behind the same history."""
-        self.cache.start_rows(rows)
-        self.tokens = self._history.new_empty((2, rows, self.horizon))
-
-    def last_hidden(self, step: int) -> Tensor:
-        """The hidden state [rows, d_model] that predicts `step`, once tokens[:, :, :step] are drawn ([1, d_model] at
-        step 0, where all rows still share it). Steps come in order.
-        """
-        history = self._history.shape[1]
-        start = max(0, history + step - self._max_context)
-        fresh = step - 1
-        if start != self._prefix_start:
-            # The window slid (or is new): positions shifted for every token, so all of it is computed again.
-            self.cache.clear()
-            self._prefix_start = start
-            self._prefix_hidden = self._run(self._history[:, None, start:], start)
-            fresh = 0  # no horizon is longer than max_context, so every drawn token is still in the window
-        if step == 0:
-            return self._prefix_hidden[:, -1]
-        return self._run(self.tokens[:, :, fresh:step], history + fresh)[:, -1]
-
-    def _run(self, tokens: Tensor, first: int) -> Tensor:
-        """tokens [2, batch, t], the first of them at place `first` of history and horizon -> hidden states."""
-        times = self._times[None, first : first + tokens.shape[2]]
-        return self.model.trunk(self.model.embed(tokens[0], tokens[1], times), self.cache)
-
-
-def _draw_paths(window: _Window, options: SamplingOptions, groups: list[int], progress: Progress | None) -> Tensor:
-    """-> [2, num_samples, horizon]: coarse and fine tokens."""
-    uniforms = draw_uniforms(options, window.horizon).to(_float64_device(window.model))
-    drawn: list[Tensor] = []
-    for index, group in enumerate(uniforms.split(groups)):
-        window.start_rows(len(group))
-        for step in range(window.horizon):
-            _draw_step(window, step, group[:, step], options)
-            if progress is not None:
-                progress(index * window.horizon + step + 1, len(groups) * window.horizon)
-        drawn.append(window.tokens)
-    return torch.cat(drawn, dim=1)
-
-
-def _draw_step(window: _Window, step: int, uniforms: Tensor, options: SamplingOptions) -> None:
-    """Draw the coarse and then the fine token of one step for all rows; uniforms [rows, 2]."""
-
-    def choose(logits: Tensor, numbers: Tensor) -> Tensor:
-        distribution = next_token_distribution(
-            logits, temperature=options.temperature, top_k=options.top_k, top_p=options.top_p
-        )
-        return draw(distribution, numbers).to(logits.device)
-
-    hidden = window.last_hidden(step)
-    s1 = choose(window.model.s1_logits(hidden), uniforms[:, 0])
-    s2 = choose(window.model.s2_logits(hidden, s1, window.cache), uniforms[:, 1])
-    window.tokens[0, :, step], window.tokens[1, :, step] = s1, s2
-
-
-def _decode_paths(
-    tokenizer: KronosTokenizer, history: Tensor, paths: Tensor, groups: list[int], max_context: int
-) -> Tensor:
-    """history [2, h], paths [2, num_samples, horizon] -> normalised candles [num_samples, horizon, 6].
-
-    The decoder sees the last max_context tokens of history and path.
+    Path i of a series is the same whichever way, and whatever lies beside it.
     """
-    horizon = paths.shape[2]
-    start = max(0, history.shape[1] + horizon - max_context)
-    cache = tokenizer.new_cache(max(groups), horizon)
-    tokenizer.decode(history[0, None, start:], history[1, None, start:], cache)
-    candles: list[Tensor] = []
-    for group in paths.split(groups, dim=1):
-        cache.start_rows(group.shape[1])
-        candles.append(tokenizer.decode(group[0], group[1], cache))
-    return torch.cat(candles)
+
+    @torch.inference_mode()
+    def __init__(self, engine: Engine, contexts: Sequence[Context], choice: Choice, seeds: Sequence[int]) -> None:
+        """One seed per context; history and horizon are the same in all. Encodes and prefills."""
+        self._engine, self._choice = engine, choice
+        self._horizon = contexts[0].horizon
+        self._clock = _PhaseClock(engine.device)
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        with self._clock.phase("encode"):
+            candles = np.stack([context.normalised for context in contexts])
+            tokens = engine.tokenizer.encode(torch.from_numpy(candles).to(engine.device))
+        with self._clock.phase("prefill"):
+            self._histories = Histories(tokens, _embedded_time(engine, contexts))
+            self._loop = SteppingLoop(engine.kronos, self._histories, choice, engine.max_context)
+        with self._clock.phase("detokenise"):
+            start = max(0, self._histories.length + self._horizon - engine.max_context)
+            self._shown = engine.tokenizer.remember(tokens[:, :, start:])
+
+    @torch.inference_mode()
+    def draw(self, count: int, progress: Progress | None = None) -> list[SampledPaths]:
+        """The next `count` paths of each series. `progress` is called after every step; what it raises ends the
+        drawing. Raises NonFiniteLogitsError.
+        """
+        groups, paths = self._groups(count)
+        tokens, candles = [], []
+        for group in range(groups):
+            wanted = min(paths, count - group * paths)
+            drawn = self._draw_group(paths, wanted, group * self._horizon, groups * self._horizon, progress)
+            tokens.append(drawn[0])
+            candles.append(drawn[1])
+        s1, s2 = torch.cat(tokens, dim=2).cpu().numpy()
+        normalised = torch.cat(candles, dim=1).cpu().numpy()
+        return [SampledPaths(*parts, self.seconds) for parts in zip(normalised, s1, s2, strict=True)]
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Spent so far, by phase (PHASES), on all series together."""
+        return dict(self._clock.seconds)
+
+    def _draw_group(
+        self, paths: int, wanted: int, steps_before: int, steps: int, progress: Progress | None
+    ) -> tuple[Tensor, Tensor]:
+        """`wanted` paths of each series, computed as `paths` -> tokens [2, series, wanted, horizon] and their candles
+        [series, wanted, horizon, 6]."""
+
+        def on_step(done: int) -> None:
+            if progress is not None:
+                progress(steps_before + done, steps)
+
+        uniforms = torch.full((len(self._generators), paths, self._horizon, 2), 0.5, dtype=torch.float64)
+        for numbers, generator in zip(uniforms, self._generators, strict=True):
+            numbers[:wanted] = draw_uniforms(generator, wanted, self._horizon)
+        with self._clock.phase("decode"):
+            drawn = self._loop.run(uniforms.flatten(0, 1).to(_float64_device(self._engine.device)), on_step)
+        with self._clock.phase("detokenise"):
+            candles = self._engine.tokenizer.decode(drawn, self._shown)
+        tokens = drawn.unflatten(1, (-1, paths))
+        return tokens[:, :, :wanted], candles.unflatten(0, (-1, paths))[:, :wanted]
+
+    def _groups(self, count: int) -> tuple[int, int]:
+        """How many groups of how many paths: one, unless the caches and scores of all would not fit BYTES_AT_ONCE. Groups
+        are of one size, so the last may draw more than are wanted."""
+        engine, series, horizon = self._engine, self._histories.series, self._horizon
+        window = min(self._histories.length + horizon, engine.max_context)
+        slides = self._histories.length + horizon > engine.max_context
+        config, heads = engine.kronos.config, engine.tokenizer.config.n_heads
+        cached = 2 * (config.n_layers + 1) * config.d_model * horizon
+        scores = 3 * max(heads, config.n_heads if slides else 0) * horizon * window
+        most = max(FEWEST_PATHS, BYTES_AT_ONCE[engine.device.type] // (4 * (cached + scores) * series))
+        groups = -(-count // most)
+        return groups, max(FEWEST_PATHS, -(-count // groups))
 
 
-def _row_groups(
-    model: Kronos, tokenizer: KronosTokenizer, context: Context, num_samples: int, max_context: int
-) -> list[int]:
-    """How many paths are sampled side by side: all, unless their caches and scores would not fit BYTES_AT_ONCE."""
-    window = min(context.history_used + context.horizon, max_context)
-    slides = context.history_used + context.horizon > max_context
-    config, heads = model.config, tokenizer.config.n_heads
-    cached = 2 * config.n_layers * config.d_model * context.horizon
-    scores = 3 * max(heads, config.n_heads if slides else 0) * context.horizon * window
-    rows = max(1, min(num_samples, BYTES_AT_ONCE // (4 * (cached + scores))))
-    return [min(rows, num_samples - first) for first in range(0, num_samples, rows)]
+def draw_uniforms(generator: torch.Generator, paths: int, horizon: int) -> Tensor:
+    """The generator's next numbers, float64 [paths, horizon, 2] for (coarse, fine). Path i's numbers do not depend on how
+    many paths follow, nor on how many are drawn at once."""
+    return torch.rand((paths, horizon, 2), generator=generator, dtype=torch.float64)
+
+
+def _embedded_time(engine: Engine, contexts: Sequence[Context]) -> Tensor:
+    """[series, h + horizon, d_model]."""
+    features = [np.concatenate((one.past_time_features, one.future_time_features)) for one in contexts]
+    return engine.kronos.embed_time(torch.from_numpy(np.stack(features)).to(engine.device))
 
 
 class _PhaseClock:
     """Seconds by phase. On an accelerator a phase ends when its work is done, not when it was enqueued."""
 
     def __init__(self, device: torch.device) -> None:
-        self.seconds: dict[str, float] = {}
+        self.seconds: dict[str, float] = dict.fromkeys(PHASES, 0.0)
         self._device = device
 
     @contextmanager
@@ -196,17 +171,8 @@ class _PhaseClock:
         yield
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
-        self.seconds[name] = perf_counter() - started
+        self.seconds[name] += perf_counter() - started
 
 
-def _device(model: Kronos) -> torch.device:
-    return model.head.proj_s1.weight.device
-
-
-def _float64_device(model: Kronos) -> torch.device:
-    device = _device(model)
+def _float64_device(device: torch.device) -> torch.device:
     return torch.device("cpu") if device.type == "mps" else device
-
-
-def _on(model: Kronos, array: NDArray[np.float32] | NDArray[np.int64]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array)).to(_device(model))

@@ -56,9 +56,14 @@ class Share:
     paths: int
     of: int
 
+    @property
+    def half_width(self) -> float:
+        return (self.upper - self.lower) / 2
+
 
 @dataclass(frozen=True)
 class PathStatistics:
+    paths: int  # how many there are, defective ones included
     columns: dict[str, StepSummary]  # by name, as in COLUMNS
     upside: Share | None  # none where no path can be counted
     volatility_amplification: Share | None  # none also for one step or one known return, which have no deviation
@@ -75,12 +80,36 @@ def summarise(paths: Floats, past_closes: Floats, volatility_window: int) -> Pat
     closes, last_close = usable[:, :, CLOSE], float(past_closes[-1])
     amplified, returns_compared = _volatility_amplified(closes, past_closes, volatility_window)
     return PathStatistics(
+        paths=len(paths),
         columns={name: summarise_steps(usable[:, :, column]) for column, name in enumerate(COLUMNS)},
-        upside=_share(closes[:, -1] > last_close),
+        upside=upside_share(paths, last_close),
         volatility_amplification=_share(amplified),
         returns_compared=returns_compared,
         defects=count_defects(paths),
     )
+
+
+def upside_share(paths: Floats, last_close: float) -> Share | None:
+    """How many of paths [N, horizon, 6] end above the last known close; none where no path is finite."""
+    usable = paths[np.isfinite(paths).all(axis=(1, 2))]
+    return _share(usable[:, -1, CLOSE] > last_close)
+
+
+def paths_needed(share: Share, target_error: float) -> int:
+    """With how many paths a share like this one has a Wilson half-width of at most `target_error`, above 0: the smallest
+    n, by bisection, since the half-width falls as n grows.
+    """
+    enough = share.of
+    while wilson_share(round(share.value * enough), enough).half_width > target_error:
+        enough *= 2
+    too_few = 0
+    while enough - too_few > 1:
+        middle = (enough + too_few) // 2
+        if wilson_share(round(share.value * middle), middle).half_width > target_error:
+            too_few = middle
+        else:
+            enough = middle
+    return enough
 
 
 def summarise_steps(values: Floats) -> StepSummary:

@@ -1,7 +1,8 @@
 """A checkpoint folder (config.json, model.safetensors) -> a verified module on the CPU, ready for inference.
 
-Every tensor must be there, in the shape that the config asks for, and finite: a wrong file is a CheckpointError that
-names file, expected and found. Knows nothing of where folders come from.
+Its tensors are the file's own, mapped into memory and not copied; whatever runs them packs them into its own. Every
+tensor must be there, in the shape that the config asks for, and finite: a wrong file is a CheckpointError that names
+file, expected and found. Knows nothing of where folders come from.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from shared.errors import CheckpointError
 
@@ -32,7 +33,8 @@ def load_kronos(folder: Path) -> Kronos:
     """Raises CheckpointError."""
     config = _read_config(folder / CONFIG_FILE)
     try:
-        model = Kronos(KronosConfig.from_dict(config))
+        with torch.device("meta"):
+            model = Kronos(KronosConfig.from_dict(config))
     except ModelConfigError as error:
         raise CheckpointError(f"{folder / CONFIG_FILE} is not the configuration of a Kronos model: {error}.") from None
     _fill(model, folder / WEIGHTS_FILE)
@@ -43,7 +45,8 @@ def load_tokenizer(folder: Path) -> KronosTokenizer:
     """Raises CheckpointError."""
     config = _read_config(folder / CONFIG_FILE)
     try:
-        tokenizer = KronosTokenizer(TokenizerConfig.from_dict(config))
+        with torch.device("meta"):
+            tokenizer = KronosTokenizer(TokenizerConfig.from_dict(config))
     except ModelConfigError as error:
         raise CheckpointError(f"{folder / CONFIG_FILE} is not the configuration of a tokenizer: {error}.") from None
     _fill(tokenizer, folder / WEIGHTS_FILE)
@@ -81,12 +84,17 @@ def _read_config(file: Path) -> dict[str, Any]:
     return config
 
 
-def _fill(module: nn.Module, file: Path) -> None:
-    """Copy the file's tensors into the module and make it ready for inference."""
+def _fill(module: Kronos | KronosTokenizer, file: Path) -> None:
+    """Make the file's tensors those of the module, and the module ready for inference."""
     expected = module.state_dict()
     found = _read_tensors(file)
     _check_tensors(file, expected, found)
-    module.load_state_dict(found, strict=False)
+    if found.keys() < expected.keys():
+        found = (
+            type(module)(module.config).state_dict() | found
+        )  # what is not used at inference, as a new module has it
+    tensors = {name: found[name].to(tensor.dtype) for name, tensor in expected.items()}
+    module.load_state_dict(tensors, assign=True)
     module.requires_grad_(False).eval()
 
 

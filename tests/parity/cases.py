@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from services.inference.context import Context, context_for
+from services.inference.engine import FLOAT32, pack
 from services.inference.model.kronos import Kronos
 from services.inference.model.tokenizer import KronosTokenizer
 from services.inference.path_sampler import SampledPaths, SamplingOptions, sample_paths
-from services.inference.token_choice import next_token_distribution
+from services.inference.token_choice import Choice, next_token_distribution
 from services.inference.weights import load_kronos, load_tokenizer
 from tests.parity.oracle import last_s2_logits, sample_paths_slowly
 
@@ -87,7 +88,7 @@ def _numbers(
     yield "reconstruction", case.tokenizer.decode(window[0], window[1])[0].numpy(), "reconstruction"
     for key in filter(lambda key: key.startswith("probs_"), case.expected):
         temperature, top_p, top_k = (float(part[1:]) for part in key.split("_")[1:])
-        ours = next_token_distribution(s1_logits[0], temperature=temperature, top_p=top_p, top_k=int(top_k))
+        ours = next_token_distribution(s1_logits[0], Choice(temperature, int(top_k), top_p))
         yield "probs", ours.numpy(), key
     for path in greedy_paths(case, context).normalised:
         yield "greedy_normalised_fast", path, "greedy_normalised"
@@ -97,9 +98,10 @@ def _numbers(
 
 def greedy_paths(case: Case, context: Context, *, slowly: bool = False) -> SampledPaths:
     """Several paths at once with top_k 1, which makes them all equal."""
-    sample = sample_paths_slowly if slowly else sample_paths
     greedy = SamplingOptions(num_samples=PATHS_AT_ONCE, temperature=1.0, top_k=1, top_p=1.0, seed=0)
-    return sample(case.model, case.tokenizer, context, greedy, max_context=case.max_context)
+    if slowly:
+        return sample_paths_slowly(case.model, case.tokenizer, context, greedy, max_context=case.max_context)
+    return sample_paths(pack(case.model, case.tokenizer, FLOAT32, case.max_context), context, greedy)
 
 
 def _largest_difference(ours: NDArray[Any], expected: NDArray[Any]) -> float:

@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import torch
@@ -16,6 +16,7 @@ from rich.progress import track
 from rich.table import Table
 
 from services.inference.checkpoints import BUNDLED, BUNDLED_DIR
+from services.inference.engine import pack
 from services.inference.evaluation.backtest import (
     Forecaster,
     Origin,
@@ -29,10 +30,12 @@ from services.inference.evaluation.model_forecaster import model_forecaster
 from services.inference.evaluation.token_entropy import TokenEntropy, token_entropy
 from services.inference.model.kronos import Kronos
 from services.inference.model.tokenizer import KronosTokenizer
+from services.inference.precisions import choose_precision
 from services.inference.training.kline_files import Stretch, read_stretches
 from services.inference.weights import load_kronos, load_tokenizer
 from shared.errors import KronosLiveError
 from shared.klines import Interval
+from shared.settings import Dtype
 
 HELP = """Score a checkpoint on past klines: how well it predicts its tokens, and how good its paths are.
 
@@ -76,6 +79,9 @@ class SeriesReport:
 @click.option("--interval", default="1h", type=click.Choice([i.value for i in Interval]), show_default=True)
 @click.option("--model-dir", type=click.Path(path_type=Path), help="Folder of the model; default: the bundled one.")
 @click.option("--tokenizer-dir", type=click.Path(path_type=Path), help="Folder of its tokenizer.")
+@click.option(
+    "--dtype", default="float32", type=click.Choice(get_args(Dtype)), show_default=True, help="As model.dtype."
+)
 @click.option("--threads", default=2, type=click.IntRange(min=1), show_default=True, help="CPU threads.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout instead of tables.")
 def main(
@@ -104,15 +110,14 @@ def _evaluate(file: Path, model: Kronos, tokenizer: KronosTokenizer, options: di
     forecasters: dict[str, Forecaster] = {
         name: baseline_forecaster(baseline, options["paths"], options["seed"]) for name, baseline in BASELINES.items()
     }
+    precision = choose_precision(options["dtype"], torch.device("cpu"))
     forecasters[MODEL_ROW] = model_forecaster(
-        model,
-        tokenizer,
+        pack(model, tokenizer, precision, MAX_CONTEXT),
         paths=options["paths"],
         temperature=options["temperature"],
         top_k=options["top_k"],
         top_p=options["top_p"],
         seed=options["seed"],
-        max_context=MAX_CONTEXT,
     )
     tokens = token_entropy(model, tokenizer, origins)
     console = Console(file=sys.stderr)

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from services.inference.context import prepare_context
+from services.inference.engine import Engine
 from services.inference.evaluation.backtest import CLOSE, Floats, Forecaster, Origin
-from services.inference.model.kronos import Kronos
-from services.inference.model.tokenizer import KronosTokenizer
 from services.inference.path_sampler import SamplingOptions, sample_paths
 
 
 def model_forecaster(
-    model: Kronos,
-    tokenizer: KronosTokenizer,
+    engine: Engine,
     *,
     paths: int,
     temperature: float,
     top_k: int,
     top_p: float,
     seed: int,
-    max_context: int,
 ) -> Forecaster:
     """The same seed, checkpoint and origins give the same paths. Reads one candle fewer than the baselines' closes."""
 
@@ -29,11 +26,11 @@ def model_forecaster(
             times,
             interval_ms=int(times[-1] - times[-2]),
             horizon=len(origin.ahead),
-            max_context=max_context,
+            max_context=engine.max_context,
             overflow="trim",
         )
         options = SamplingOptions(paths, temperature, top_k, top_p, seed * 1_000_003 + origin.number)
-        sampled = sample_paths(model, tokenizer, context, options, max_context=max_context)
+        sampled = sample_paths(engine, context, options)
         closes: Floats = context.denormalise(sampled.normalised)[:, :, CLOSE]
         return closes
 

@@ -1,8 +1,7 @@
-"""Attention of the trunk and the tokenizer, and the attention of the dependency layer.
+"""Attention of the trunk and the tokenizer, and the attention of the dependency layer, over whole windows.
 
-One `SelfAttention` serves three uses, which give the same numbers: full window (no cache: training, and the oracle in
-the tests), prefill (an empty cache takes the shared prefix, batch 1) and extend (a cache with a prefix takes N rows of
-new tokens). Knows nothing of what the tokens mean.
+Plain and trainable; the oracle in the tests runs it too. Forecasts run the packed form (`engine/`), which gives the same
+numbers. Knows nothing of what the tokens mean.
 """
 
 from __future__ import annotations
@@ -10,8 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-
-from .kv_cache import LayerCache, attend_to_prefix_and_suffix
 
 
 class Rotary(nn.Module):
@@ -24,10 +21,9 @@ class Rotary(nn.Module):
         self.register_buffer("inv_freq", 1.0 / (10000.0 ** (torch.arange(0, head_dim, 2).float() / head_dim)))
         self._tables: tuple[Tensor, Tensor] | None = None
 
-    def forward(self, x: Tensor, first_position: int) -> Tensor:
-        """x [batch, heads, t, head_dim], its tokens at first_position, first_position + 1, ..."""
-        cos, sin = self._cos_and_sin(first_position + x.shape[2], x)
-        cos, sin = cos[first_position : first_position + x.shape[2]], sin[first_position : first_position + x.shape[2]]
+    def forward(self, x: Tensor) -> Tensor:
+        """x [batch, heads, t, head_dim], its tokens at positions 0, 1, ..."""
+        cos, sin = (table[: x.shape[2]] for table in self._cos_and_sin(x.shape[2], x))
         a, b = x.chunk(2, dim=-1)
         return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
 
@@ -83,18 +79,10 @@ class _Projections(nn.Module):
 class SelfAttention(_Projections):
     """Causal self-attention with rotary positions counted from the start of the window."""
 
-    def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
-        """x [batch, t, d_model] -> same. Without a cache x is the whole window; see the module for the cache's uses."""
-        first_position = 0 if cache is None else cache.length
-        queries = self.rotary(self.split(self.q_proj(x)), first_position)
-        keys = self.rotary(self.split(self.k_proj(x)), first_position)
-        values = self.split(self.v_proj(x))
-        if cache is None:
-            return self.merge(self.causal(queries, keys, values))
-        extends = cache.has_prefix
-        cache.store(keys, values)
-        attended = attend_to_prefix_and_suffix(queries, cache) if extends else self.causal(queries, keys, values)
-        return self.merge(attended)
+    def forward(self, x: Tensor) -> Tensor:
+        """x [batch, t, d_model], the whole window -> same."""
+        queries, keys = self.rotary(self.split(self.q_proj(x))), self.rotary(self.split(self.k_proj(x)))
+        return self.merge(self.causal(queries, keys, self.split(self.v_proj(x))))
 
 
 class DependencyAttention(_Projections):
@@ -103,14 +91,6 @@ class DependencyAttention(_Projections):
     Its `rotary` frequencies are in the published files and unused: with one query the reference's tables have length
     one, so all keys and the query get rotation zero.
     """
-
-    def remember(self, hidden: Tensor, cache: LayerCache) -> None:
-        """Store the projected keys and values of hidden [1, P, d_model] (prefix) or [rows, t, d_model] (suffix)."""
-        cache.store(self.split(self.k_proj(hidden)), self.split(self.v_proj(hidden)))
-
-    def from_cache(self, query: Tensor, cache: LayerCache) -> Tensor:
-        """query [rows, 1, d_model] sees all that is remembered -> [rows, 1, d_model]."""
-        return self.merge(attend_to_prefix_and_suffix(self.split(self.q_proj(query)), cache))
 
     def forward(self, query: Tensor, hidden: Tensor) -> Tensor:
         """Teacher-forced: query and hidden [batch, t, d_model]; the query at t sees hidden states up to t only.

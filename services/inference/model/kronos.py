@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from .attention import DependencyAttention
 from .config import DEPENDENCY_HEADS, KronosConfig
-from .kv_cache import KvCache, LayerCache
 from .layers import RMSNorm, TransformerBlock
 
 TIME_FEATURES = {"minute": 60, "hour": 24, "weekday": 7, "day": 32, "month": 13}
@@ -56,32 +55,16 @@ class Kronos(nn.Module):
         embedded: Tensor = self.token_drop(self.embedding(s1, s2) + self.time_emb(time_features))
         return embedded
 
-    def trunk(self, x: Tensor, cache: KvCache | None = None) -> Tensor:
-        """x [batch, t, d_model] -> normed hidden states of the same shape, remembered in the cache if there is one.
-
-        With a cache: first the shared prefix [1, P, d_model], then the rows' own tokens [rows, t, d_model].
-        """
-        for index, block in enumerate(self.transformer):
-            x = block(x, None if cache is None else cache.layers[index])
+    def trunk(self, x: Tensor) -> Tensor:
+        """x [batch, t, d_model] -> normed hidden states of the same shape."""
+        for block in self.transformer:
+            x = block(x)
         hidden: Tensor = self.norm(x)
-        if cache is not None:
-            self.dep_layer.cross_attn.remember(hidden, cache.dependency)
         return hidden
 
     def s1_logits(self, hidden: Tensor) -> Tensor:
         """hidden [..., d_model] -> [..., s1 vocabulary]."""
         return self.head.s1(hidden)
-
-    def s2_logits(self, last_hidden: Tensor, s1: Tensor, cache: KvCache) -> Tensor:
-        """last_hidden [rows or 1, d_model], drawn coarse tokens s1 [rows] -> [rows, s2 vocabulary].
-
-        The cache holds what the trunk has seen so far, last_hidden's own position included.
-        """
-        query = self.embedding.emb_s1(s1).unsqueeze(1)
-        return self.head.s2(self.dep_layer.from_cache(last_hidden.unsqueeze(1), query, cache.dependency).squeeze(1))
-
-    def new_cache(self, rows: int, suffix_capacity: int) -> KvCache:
-        return KvCache(len(self.transformer), rows, suffix_capacity)
 
 
 class HierarchicalEmbedding(nn.Module):
@@ -150,11 +133,6 @@ class DependencyLayer(nn.Module):
     def forward(self, hidden: Tensor, coarse: Tensor) -> Tensor:
         """Teacher-forced and causal: hidden and the embedded coarse tokens [batch, t, d_model] -> same."""
         out: Tensor = self.norm(hidden + self.cross_attn(coarse, hidden))
-        return out
-
-    def from_cache(self, last_hidden: Tensor, coarse: Tensor, cache: LayerCache) -> Tensor:
-        """last_hidden [rows or 1, 1, d_model], coarse [rows, 1, d_model] -> [rows, 1, d_model]."""
-        out: Tensor = self.norm(last_hidden + self.cross_attn.from_cache(coarse, cache))
         return out
 
 

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .attention import SelfAttention
-from .kv_cache import LayerCache
 
 NORM_EPSILON = 1e-5
 
@@ -59,7 +58,7 @@ class TransformerBlock(nn.Module):
         self.norm2 = RMSNorm(d_model)
         self.ffn = FeedForward(d_model, ff_dim, ffn_dropout_p)
 
-    def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
-        x = x + self.self_attn(self.norm1(x), cache)
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.self_attn(self.norm1(x))
         out: Tensor = x + self.ffn(self.norm2(x))
         return out

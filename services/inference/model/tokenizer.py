@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .config import TokenizerConfig
-from .kv_cache import KvCache
 from .layers import TransformerBlock
 
 
@@ -31,12 +30,8 @@ class BinarySphericalQuantizer(nn.Module):
 
     def forward(self, unit: Tensor) -> Tensor:
         """unit [..., bits] -> ±1/sqrt(bits), whose gradient passes straight through to `unit`."""
-        quantised = self.values(unit > 0).to(unit.dtype)
+        quantised = on_sphere(unit > 0).to(unit.dtype)
         return unit + (quantised - unit).detach()
-
-    def values(self, bits: Tensor) -> Tensor:
-        """bits [..., codebook_bits] of 0 and 1 -> ±1/sqrt(codebook_bits), float32."""
-        return (bits.float() * 2.0 - 1.0) / math.sqrt(self.codebook_bits)
 
 
 class _QuantizerHolder(nn.Module):
@@ -72,19 +67,12 @@ class KronosTokenizer(nn.Module):
         The sign of each dimension is one bit (above 0 is 1); bit i of a token weighs 2^i.
         """
         bits = (self._latent(candles) > 0).long()
-        return _ids(bits[..., : self.config.s1_bits]), _ids(bits[..., self.config.s1_bits :])
+        return ids_of(bits[..., : self.config.s1_bits]), ids_of(bits[..., self.config.s1_bits :])
 
-    def decode(self, s1: Tensor, s2: Tensor, cache: KvCache | None = None) -> Tensor:
-        """s1, s2 [batch, t] -> normalised candles [batch, t, d_in].
-
-        With a cache: first the shared prefix [1, P], then each row's own tokens [rows, t], which continue it.
-        """
-        bits = torch.cat((_bits(s1, self.config.s1_bits), _bits(s2, self.config.s2_bits)), dim=-1)
-        quantised = self.quantizer.values(bits).to(self.post_quant_embed.weight.dtype)
-        return self._decode(self.post_quant_embed(quantised), cache)
-
-    def new_cache(self, rows: int, suffix_capacity: int) -> KvCache:
-        return KvCache(len(self.decoder), rows, suffix_capacity)
+    def decode(self, s1: Tensor, s2: Tensor) -> Tensor:
+        """s1, s2 [batch, t] -> normalised candles [batch, t, d_in]."""
+        bits = torch.cat((bits_of(s1, self.config.s1_bits), bits_of(s2, self.config.s2_bits)), dim=-1)
+        return self._decode(self.post_quant_embed(on_sphere(bits).to(self.post_quant_embed.weight.dtype)))
 
     def forward(self, candles: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """For training: candles [batch, t, d_in] -> reconstruction from the coarse bits alone, full reconstruction
@@ -104,9 +92,9 @@ class KronosTokenizer(nn.Module):
         latent: Tensor = self.quant_embed(x)
         return latent
 
-    def _decode(self, x: Tensor, cache: KvCache | None = None) -> Tensor:
-        for index, block in enumerate(self.decoder):
-            x = block(x, None if cache is None else cache.layers[index])
+    def _decode(self, x: Tensor) -> Tensor:
+        for block in self.decoder:
+            x = block(x)
         candles: Tensor = self.head(x)
         return candles
 
@@ -125,11 +113,16 @@ def _blocks(config: TokenizerConfig, count: int) -> nn.ModuleList:
     )
 
 
-def _ids(bits: Tensor) -> Tensor:
+def on_sphere(bits: Tensor) -> Tensor:
+    """bits [..., codebook_bits] of 0 and 1 -> ±1/sqrt(codebook_bits), float32."""
+    return (bits.float() * 2.0 - 1.0) / math.sqrt(bits.shape[-1])
+
+
+def ids_of(bits: Tensor) -> Tensor:
     """bits [..., n] -> [...]."""
     return (bits << torch.arange(bits.shape[-1], device=bits.device)).sum(dim=-1)
 
 
-def _bits(ids: Tensor, count: int) -> Tensor:
+def bits_of(ids: Tensor, count: int) -> Tensor:
     """ids [...] -> [..., count] of 0 and 1."""
     return (ids.unsqueeze(-1) >> torch.arange(count, device=ids.device)) & 1

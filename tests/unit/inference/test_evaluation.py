@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from services.inference.engine import FLOAT32, pack
 from services.inference.evaluation.__main__ import main
 from services.inference.evaluation.backtest import Floats, Origin, find_origins, run_backtest
 from services.inference.evaluation.baselines import BASELINES, bootstrap_ewma, ewma_std, log_returns
@@ -131,7 +132,12 @@ def test_the_backtest_prefers_the_forecaster_that_knows() -> None:
 
 def test_a_model_forecasts_from_the_past_alone_and_repeatably() -> None:
     forecast = model_forecaster(
-        Kronos(MODEL).eval(), small_tokenizer(), paths=5, temperature=1.0, top_k=0, top_p=1.0, seed=1, max_context=512
+        pack(Kronos(MODEL).eval(), small_tokenizer(), FLOAT32, 512),
+        paths=5,
+        temperature=1.0,
+        top_k=0,
+        top_p=1.0,
+        seed=1,
     )
     origin = origins()[0]
     other_outcome = Origin(origin.number, origin.known, origin.known_times_ms, origin.ahead * 2, origin.ahead_times_ms)

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from services.inference.checkpoints import LoadedModel, ModelPolicy, load_model
-from services.inference.forecaster import Forecaster
+from services.inference.forecaster import Forecaster, Task
+from services.inference.path_sampler import PHASES
 from shared.errors import CheckpointError, RequestError
 from shared.settings import Settings, load_settings
 from tests.builders import forecast_request, kline_window
@@ -30,6 +31,7 @@ def one_thread() -> Iterator[None]:
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setenv("KRONOS_MODEL__LOCAL_DIR", str(write_tiny_models(tmp_path)))
     monkeypatch.setenv("KRONOS_MODEL__ALLOW_HUB", "false")
+    monkeypatch.setenv("KRONOS_MODEL__DTYPE", "float32")
     return load_settings()
 
 
@@ -40,7 +42,8 @@ def silence(phase: str, done: int, total: int) -> None:
 def test_a_forecast_says_all_that_is_needed_to_make_it_again(settings: Settings) -> None:
     window = kline_window(500)
     request = forecast_request(num_samples=40, horizon=12, history=300)
-    forecast, paths = Forecaster(settings).forecast("f", request, window, silence)
+    made = Forecaster(settings).forecast(Task("f", request, window), silence)
+    forecast, paths = made.forecast, made.paths
     assert paths.shape == forecast.paths.shape == (40, 12, 6)
     assert paths.dtype == np.float32
     made_by = forecast.provenance
@@ -49,7 +52,7 @@ def test_a_forecast_says_all_that_is_needed_to_make_it_again(settings: Settings)
     assert (made_by.model.name, made_by.model.source, made_by.model.published) == ("Kronos-small", "local", False)
     assert len(made_by.model.sha256) == len(made_by.model.tokenizer_sha256) == 64
     assert (made_by.device, made_by.dtype, made_by.threads) == ("cpu", "float32", 1)
-    assert {"load", "context", "encode", "prefill", "sample", "decode", "statistics", "total"} == set(made_by.timings_s)
+    assert {"load", "context", *PHASES, "statistics", "total"} == set(made_by.timings_s)
     assert forecast.open_times_ms[0] == window.last_close_time_ms
     assert np.allclose(forecast.close.median, np.median(paths[:, :, 3], axis=0))
     assert forecast.upside.of == 40
@@ -58,42 +61,44 @@ def test_a_forecast_says_all_that_is_needed_to_make_it_again(settings: Settings)
 
 def test_the_same_request_gives_the_same_paths_whatever_ran_before(settings: Settings) -> None:
     window, request = kline_window(400), forecast_request(num_samples=8, temperature=1.0, top_p=1.0)
-    _, first = Forecaster(settings).forecast("f", request, window, silence)
+    first = Forecaster(settings).forecast(Task("f", request, window), silence).paths
     busy = Forecaster(settings)
     busy.warm_up()
-    busy.forecast("other", forecast_request(num_samples=3, seed=99), kline_window(300, seed=4), silence)
-    _, again = busy.forecast("f", request, window, silence)
+    busy.forecast(Task("other", forecast_request(num_samples=3, seed=99), kline_window(300, seed=4)), silence)
+    again = busy.forecast(Task("f", request, window), silence).paths
     assert np.array_equal(first, again)
-    _, other_seed = busy.forecast("f", request.model_copy(update={"seed": 8}), window, silence)
+    other_seed = busy.forecast(Task("f", request.model_copy(update={"seed": 8}), window), silence).paths
     assert not np.array_equal(first, other_seed)
 
 
 def test_history_and_horizon_that_pass_the_context_are_trimmed_and_the_record_says_so(settings: Settings) -> None:
     request = forecast_request(num_samples=2, horizon=200, history=900)
-    forecast, _ = Forecaster(settings).forecast("f", request, kline_window(1000), silence)
+    forecast = Forecaster(settings).forecast(Task("f", request, kline_window(1000)), silence).forecast
     assert forecast.provenance.history_used == 512 - 200
 
 
 def test_history_that_is_shorter_than_asked_is_used_and_the_record_says_so(settings: Settings) -> None:
-    forecast, _ = Forecaster(settings).forecast("f", forecast_request(num_samples=2), kline_window(100), silence)
+    forecast = (
+        Forecaster(settings).forecast(Task("f", forecast_request(num_samples=2), kline_window(100)), silence).forecast
+    )
     assert forecast.provenance.history_used == 100
 
 
 def test_too_little_history_is_refused_with_the_number_that_is_needed(settings: Settings) -> None:
     with pytest.raises(RequestError, match=r"Only 63 candles .* at least 64"):
-        Forecaster(settings).forecast("f", forecast_request(), kline_window(63), silence)
+        Forecaster(settings).forecast(Task("f", forecast_request(), kline_window(63)), silence)
 
 
 def test_a_horizon_that_leaves_no_history_is_refused_with_the_longest_that_fits(settings: Settings) -> None:
     too_long = forecast_request().model_copy(update={"horizon": 449})
     with pytest.raises(RequestError, match="at most 448"):
-        Forecaster(settings).forecast("f", too_long, kline_window(), silence)
+        Forecaster(settings).forecast(Task("f", too_long, kline_window()), silence)
 
 
 def test_a_model_that_a_request_names_is_never_replaced(settings: Settings) -> None:
     named = forecast_request(model="Kronos-base")
     with pytest.raises(CheckpointError, match="Kronos-base cannot be loaded"):
-        Forecaster(settings).forecast("f", named, kline_window(), silence)
+        Forecaster(settings).forecast(Task("f", named, kline_window()), silence)
 
 
 def test_models_are_loaded_once(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +113,7 @@ def test_models_are_loaded_once(settings: Settings, monkeypatch: pytest.MonkeyPa
     by_default, mini = forecast_request(num_samples=1), forecast_request(num_samples=1, model="Kronos-mini")
     small = forecast_request(num_samples=1, model="Kronos-small")
     for request in (by_default, mini, by_default, mini, small, by_default, small):
-        forecaster.forecast("f", request, window, silence)
+        forecaster.forecast(Task("f", request, window), silence)
     assert loaded == [("Kronos-small", True), ("Kronos-mini", False)], (
         "the configured one also serves those who name it"
     )
@@ -117,7 +122,7 @@ def test_models_are_loaded_once(settings: Settings, monkeypatch: pytest.MonkeyPa
 def test_progress_counts_up_to_all_steps(settings: Settings) -> None:
     seen: list[tuple[str, int, int]] = []
     request = forecast_request(num_samples=2, horizon=5)
-    Forecaster(settings).forecast("f", request, kline_window(), lambda *step: seen.append(step))
+    Forecaster(settings).forecast(Task("f", request, kline_window()), lambda *step: seen.append(step))
     assert seen[-1] == ("drawing paths", 5, 5)
 
 
@@ -125,11 +130,8 @@ def test_broken_paths_are_counted_and_kept(settings: Settings) -> None:
     window = kline_window(400)
     nearly_no_volume = window.values.copy()
     nearly_no_volume[:, 4:] = np.random.default_rng(1).exponential(1, (400, 2)) ** 4
-    forecast, paths = Forecaster(settings).forecast(
-        "f",
-        forecast_request(num_samples=30, temperature=2.0, top_p=1.0),
-        replace(window, values=nearly_no_volume),
-        silence,
-    )
+    request = forecast_request(num_samples=30, temperature=2.0, top_p=1.0)
+    made = Forecaster(settings).forecast(Task("f", request, replace(window, values=nearly_no_volume)), silence)
+    forecast, paths = made.forecast, made.paths
     negative = int((paths[:, :, 4] < 0).any(axis=1).sum())
     assert forecast.defective_paths["negative_volume"] == negative

@@ -79,40 +79,6 @@ def _tokens(batch: int, length: int, seed: int = 1) -> tuple[Tensor, Tensor, Ten
     return s1, s2, times[None]
 
 
-@torch.inference_mode()
-def test_extending_a_shared_prefix_equals_running_the_whole_window_per_row() -> None:
-    model = tiny_kronos()
-    s1, s2, times = _tokens(3, 20)
-    s1[:, :12], s2[:, :12] = s1[0, :12].clone(), s2[0, :12].clone()
-    x = model.embed(s1, s2, times)
-    whole = model.trunk(x)
-    cache = model.new_cache(rows=3, suffix_capacity=8)
-    pieces = [model.trunk(x[:1, :12], cache).expand(3, -1, -1)]
-    pieces += [model.trunk(x[:, start:end], cache) for start, end in ((12, 13), (13, 18), (18, 20))]
-    torch.testing.assert_close(torch.cat(pieces, dim=1), whole, atol=2e-6, rtol=0)
-
-
-@torch.inference_mode()
-def test_rows_behind_an_empty_prefix_equal_the_whole_window() -> None:
-    model = tiny_kronos()
-    s1, s2, times = _tokens(3, 9)
-    x = model.embed(s1, s2, times)
-    cache = model.new_cache(rows=3, suffix_capacity=9)
-    model.trunk(x[:1, :0], cache)
-    torch.testing.assert_close(model.trunk(x, cache), model.trunk(x), atol=2e-6, rtol=0)
-
-
-@torch.inference_mode()
-def test_fine_logits_from_the_cache_equal_the_teacher_forced_ones() -> None:
-    model = tiny_kronos()
-    s1, s2, times = _tokens(1, 15)
-    next_s1 = torch.tensor([3])
-    cache = model.new_cache(rows=1, suffix_capacity=1)
-    hidden = model.trunk(model.embed(s1, s2, times), cache)
-    _, taught = model(s1, s2, times, torch.cat((s1[:, 1:], next_s1[:, None]), dim=1))
-    torch.testing.assert_close(model.s2_logits(hidden[:, -1], next_s1, cache), taught[:, -1], atol=2e-6, rtol=0)
-
-
 def test_training_sees_nothing_of_the_token_that_it_predicts() -> None:
     """Without a mask in the dependency layer, fine logits at t would see hidden state t+1, which embeds their target."""
     model = tiny_kronos()
@@ -156,17 +122,6 @@ def test_appending_candles_changes_no_earlier_token_and_no_earlier_reconstructio
     long, short = torch.stack(tokenizer.encode(candles)), torch.stack(tokenizer.encode(candles[:, :20]))
     assert torch.equal(long[:, :, :20], short)
     torch.testing.assert_close(tokenizer.decode(*long)[:, :20], tokenizer.decode(*short), atol=2e-6, rtol=0)
-
-
-@torch.inference_mode()
-def test_decoding_behind_a_shared_prefix_equals_decoding_each_row_whole() -> None:
-    tokenizer = tiny_tokenizer()
-    s1, s2, _ = _tokens(4, 24)
-    s1[:, :16], s2[:, :16] = s1[0, :16].clone(), s2[0, :16].clone()
-    cache = tokenizer.new_cache(rows=4, suffix_capacity=8)
-    tokenizer.decode(s1[:1, :16], s2[:1, :16], cache)
-    rows = tokenizer.decode(s1[:, 16:], s2[:, 16:], cache)
-    torch.testing.assert_close(rows, tokenizer.decode(s1, s2)[:, 16:], atol=2e-6, rtol=0)
 
 
 def test_training_reconstructs_from_the_same_bits_that_encode_gives() -> None:

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from services.inference import path_sampler
-from services.inference.path_sampler import SampledPaths, draw_uniforms, sample_paths
+from services.inference.engine import FLOAT32, pack
+from services.inference.path_sampler import PHASES, SampledPaths, draw_uniforms, sample_paths
 from services.inference.token_choice import NonFiniteLogitsError
 from tests.parity.oracle import sample_paths_slowly
-from tests.unit.inference.tiny import options, random_context, sample, tiny_kronos, tiny_tokenizer
+from tests.unit.inference.tiny import options, random_context, sample, tiny_engine, tiny_kronos, tiny_tokenizer
 
 WITHIN = (100, 12, 512)
 # history, horizon, max_context: within; the window fills on the way; history alone is longer; no history is left in
@@ -26,7 +27,7 @@ def _assert_same(ours: SampledPaths, theirs: SampledPaths) -> None:
 def test_shared_prefix_sampling_equals_the_oracle(history: int, horizon: int, max_context: int) -> None:
     context = random_context(history, horizon, max_context)
     model, tokenizer = tiny_kronos(), tiny_tokenizer()
-    fast = sample_paths(model, tokenizer, context, options(), max_context=max_context)
+    fast = sample_paths(pack(model, tokenizer, FLOAT32, max_context), context, options())
     slow = sample_paths_slowly(model, tokenizer, context, options(), max_context=max_context)
     assert fast.normalised.shape == (6, horizon, 6)
     assert len(np.unique(fast.s1, axis=0)) > 1
@@ -47,9 +48,9 @@ def test_sampling_leaves_the_global_generator_alone() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     context = random_context(*WITHIN)
-    model, tokenizer = tiny_kronos(), tiny_tokenizer()
+    engine = tiny_engine()
     torch.manual_seed(5)
-    sample_paths(model, tokenizer, context, options(), max_context=512)
+    sample_paths(engine, context, options())
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -63,7 +64,8 @@ def test_a_path_does_not_depend_on_how_many_are_drawn_beside_it() -> None:
     many, few = sample(context, options(paths=20)), sample(context, options(paths=3))
     np.testing.assert_array_equal(many.s1[:3], few.s1)
     np.testing.assert_allclose(many.normalised[:3], few.normalised, atol=5e-6, rtol=0)
-    assert torch.equal(draw_uniforms(options(paths=20), 12)[:3], draw_uniforms(options(paths=3), 12))
+    at_once, generator = draw_uniforms(torch.Generator().manual_seed(1), 20, 12), torch.Generator().manual_seed(1)
+    assert torch.equal(at_once, torch.cat([draw_uniforms(generator, paths, 12) for paths in (3, 1, 16)]))
 
 
 @pytest.mark.parametrize(("history", "horizon", "max_context"), [WITHIN, (60, 24, 64)])
@@ -72,14 +74,12 @@ def test_paths_sampled_in_groups_equal_those_sampled_at_once(
 ) -> None:
     context = random_context(history, horizon, max_context)
     at_once = sample(context, options(paths=7), max_context)
-    monkeypatch.setattr(path_sampler, "BYTES_AT_ONCE", 2**17)
+    monkeypatch.setattr(path_sampler, "BYTES_AT_ONCE", {"cpu": 2**17})
     steps: list[tuple[int, int]] = []
     grouped = sample_paths(
-        tiny_kronos(),
-        tiny_tokenizer(),
+        tiny_engine(max_context),
         context,
         options(paths=7),
-        max_context=max_context,
         progress=lambda done, total: steps.append((done, total)),
     )
     assert steps[-1][1] > horizon, "the paths were not split into groups"
@@ -107,12 +107,12 @@ def test_progress_counts_every_step_and_can_end_the_sampling() -> None:
 
     context = random_context(*WITHIN)
     with pytest.raises(CancelledError):
-        sample_paths(tiny_kronos(), tiny_tokenizer(), context, options(), max_context=512, progress=progress)
+        sample_paths(tiny_engine(), context, options(), progress=progress)
     assert seen == [(1, 12), (2, 12), (3, 12)]
 
 
 def test_each_phase_is_timed() -> None:
-    assert set(sample(random_context(*WITHIN), options()).seconds) == {"encode", "prefill", "sample", "decode"}
+    assert set(sample(random_context(*WITHIN), options()).seconds) == set(PHASES)
 
 
 def test_weights_that_give_no_numbers_end_in_a_named_error() -> None:
@@ -120,4 +120,4 @@ def test_weights_that_give_no_numbers_end_in_a_named_error() -> None:
     with torch.no_grad():
         model.head.proj_s1.bias[0] = float("nan")
     with pytest.raises(NonFiniteLogitsError):
-        sample_paths(model, tiny_tokenizer(), random_context(*WITHIN), options(), max_context=512)
+        sample_paths(pack(model, tiny_tokenizer(), FLOAT32, 512), random_context(*WITHIN), options())

@@ -3,13 +3,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from services.inference.token_choice import NonFiniteLogitsError, draw, next_token_distribution
+from services.inference.token_choice import Choice, all_finite, draw, next_token_distribution
 
 LOGITS = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log()
 
 
 def _chosen(temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0) -> list[float]:
-    distribution = next_token_distribution(LOGITS, temperature=temperature, top_k=top_k, top_p=top_p)
+    distribution = next_token_distribution(LOGITS, Choice(temperature, top_k, top_p))
     return [round(float(probability), 4) for probability in distribution[0]]
 
 
@@ -42,13 +42,13 @@ def test_top_k_beyond_the_vocabulary_keeps_all() -> None:
 
 
 def test_an_order_other_than_descending_keeps_the_right_tokens() -> None:
-    shuffled = next_token_distribution(LOGITS[:, [3, 1, 0, 2]], temperature=1.0, top_k=0, top_p=0.6)
+    shuffled = next_token_distribution(LOGITS[:, [3, 1, 0, 2]], Choice(1.0, 0, 0.6))
     assert [round(float(p), 4) for p in shuffled[0]] == [0.0, 0.375, 0.625, 0.0]
 
 
 def test_extreme_logits_and_temperatures_stay_finite() -> None:
     for logits in (torch.tensor([[1e30, -1e30, 0.0]]), torch.full((1, 3), -1e30)):
-        distribution = next_token_distribution(logits, temperature=1e-3, top_k=0, top_p=0.9)
+        distribution = next_token_distribution(logits, Choice(1e-3, 0, 0.9))
         assert torch.isfinite(distribution).all()
         assert float(distribution.sum()) == pytest.approx(1.0)
 
@@ -78,7 +78,19 @@ def test_draws_follow_the_distribution() -> None:
     torch.testing.assert_close(shares, torch.tensor([0.5, 0.3, 0.15, 0.05]), atol=0.01, rtol=0)
 
 
-def test_logits_that_are_not_numbers_are_refused() -> None:
-    broken = next_token_distribution(torch.tensor([[float("nan"), 0.0]]), temperature=1.0, top_k=0, top_p=1.0)
-    with pytest.raises(NonFiniteLogitsError, match="not finite"):
-        draw(broken, torch.tensor([0.5], dtype=torch.float64))
+def test_logits_that_are_not_numbers_are_noticed() -> None:
+    numbers = torch.tensor([[0.0, 1.0], [2.0, 0.0]])
+    assert bool(all_finite(next_token_distribution(numbers, Choice(1.0, 0, 1.0))))
+    for choice in (Choice(1.0, 0, 1.0), Choice(1.0, 0, 0.9), Choice(1.0, 1, 1.0)):
+        for place in ((0, 0), (0, 1), (1, 1)):
+            broken = numbers.clone()
+            broken[place] = float("nan")
+            distribution = next_token_distribution(broken, choice)
+            assert not bool(all_finite(distribution))
+            assert draw(distribution, torch.tensor([0.5, 0.5], dtype=torch.float64)).max() <= 1
+
+
+def test_tokens_as_likely_as_the_last_that_is_kept_are_kept_as_well() -> None:
+    logits = torch.tensor([[0.4, 0.2, 0.2, 0.2]]).log()
+    for choice in (Choice(1.0, 0, 0.5), Choice(1.0, 2, 1.0)):
+        assert (next_token_distribution(logits, choice) > 0).all()

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from services.inference.context import Context, Overflow, prepare_context
+from services.inference.engine import FLOAT32, Engine, Precision, pack
 from services.inference.model.config import KronosConfig, TokenizerConfig
 from services.inference.model.kronos import Kronos
 from services.inference.model.tokenizer import KronosTokenizer
@@ -88,8 +89,12 @@ def options(paths: int = 6, *, seed: int = 7, top_k: int = 0) -> SamplingOptions
     return SamplingOptions(num_samples=paths, temperature=1.0, top_k=top_k, top_p=0.95, seed=seed)
 
 
+def tiny_engine(max_context: int = 512, precision: Precision = FLOAT32) -> Engine:
+    return pack(tiny_kronos(), tiny_tokenizer(), precision, max_context)
+
+
 def sample(context: Context, chosen: SamplingOptions, max_context: int = 512) -> SampledPaths:
-    return sample_paths(tiny_kronos(), tiny_tokenizer(), context, chosen, max_context=max_context)
+    return sample_paths(tiny_engine(max_context), context, chosen)
 
 
 def write_checkpoint(folder: Path, module: Kronos | KronosTokenizer) -> Path:

@@ -1,0 +1,37 @@
+"""The model as it is run: the same arithmetic as `model/`, each piece done once, in the form that the processor likes best.
+
+`model/` is what is loaded, trained and checked; an engine is packed from it and cannot be trained. Imports torch and
+`model/` alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from services.inference.model.kronos import Kronos
+from services.inference.model.tokenizer import KronosTokenizer
+
+from .kronos import PackedKronos
+from .precision import FLOAT32, Precision
+from .tokenizer import PackedTokenizer
+
+__all__ = ["FLOAT32", "Engine", "Precision", "pack"]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A model and its tokenizer, packed for one device."""
+
+    kronos: PackedKronos
+    tokenizer: PackedTokenizer
+    device: torch.device
+    precision: Precision
+    max_context: int  # tokens that the model reads at once
+
+
+def pack(kronos: Kronos, tokenizer: KronosTokenizer, precision: Precision, max_context: int) -> Engine:
+    """Both modules in float32 on one device; nothing of them is kept, so their memory can go."""
+    packed = PackedKronos(kronos, precision, max_context)
+    return Engine(packed, PackedTokenizer(tokenizer, max_context), packed.device, precision, max_context)

@@ -1,0 +1,146 @@
+"""Transformer blocks packed for running: fused projections, norms folded into them, caches behind a shared prefix.
+
+Of each block of `model/layers.py` the norms' weights are multiplied into the projections that follow, the softmax scale
+into the queries, and the halves that a rotation mixes are laid side by side, so that rotating is one complex product.
+The residual stream, norms and attention are float32 in every precision. Knows nothing of tokens.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from services.inference.model.attention import SelfAttention
+from services.inference.model.layers import NORM_EPSILON, TransformerBlock
+
+from .attention import Heads, SharedPrefixCache
+from .place import Place
+from .precision import Precision
+from .products import pack
+
+
+def normalise(x: Tensor) -> Tensor:
+    """RMS norm without its weight, which is folded into what follows: x [rows, d] -> same, float32."""
+    return functional.rms_norm(x, x.shape[-1:], None, NORM_EPSILON)
+
+
+class PackedBlock:
+    """One block over rows [rows, d_model]; a cache of its own for every forecast in hand is handed in."""
+
+    def __init__(self, block: TransformerBlock, precision: Precision, most_positions: int) -> None:
+        attention, ffn = block.self_attn, block.ffn
+        self.heads = Heads(attention.n_heads, attention.head_dim)
+        self._frequencies = attention.rotary.inv_freq.float().clone()
+        self._turns = self._turns_up_to(most_positions)
+        before_attention, before_ffn = block.norm1.weight, block.norm2.weight
+        weight, bias = _query_key_value(attention)
+        self._query_key_value = pack(weight * before_attention, bias, precision)
+        self._out = pack(attention.out_proj.weight, attention.out_proj.bias, precision)
+        self._gate = pack(ffn.w1.weight * before_ffn, None, precision)
+        self._up = pack(ffn.w3.weight * before_ffn, None, precision)
+        self._down = pack(ffn.w2.weight, None, precision)
+        self._activations = precision.activations
+
+    def prefill(self, x: Tensor, series: int, cache: SharedPrefixCache | None) -> Tensor:
+        """x [series * t, d_model], whole windows from position 0 -> same, remembered as the cache's prefix if there is
+        one."""
+        queries, keys, values = self._project(x, self._window_turns(len(x) // series, series), series)
+        if cache is not None:
+            cache.store_prefix(keys, values)
+        attended = functional.scaled_dot_product_attention(
+            queries[None], keys[None], values[None], is_causal=True, scale=1.0
+        )
+        return self._finish(x, self.heads.merge(attended[0], series))
+
+    def remember(self, x: Tensor, series: int, cache: SharedPrefixCache) -> None:
+        """Like prefill where nobody asks what comes out: x [series * t, d_model] is only remembered."""
+        _, keys, values = self._project(x, self._window_turns(len(x) // series, series), series)
+        cache.store_prefix(keys, values)
+
+    def extend(self, x: Tensor, series: int, cache: SharedPrefixCache, turns: Tensor, place: Place) -> Tensor:
+        """x [series * paths * t, d_model], new tokens at `place`; turns of the same rows, or [1, ...] -> same as x."""
+        queries, keys, values = self._project(x, turns, series)
+        cache.append(keys, values, place)
+        return self._finish(x, self.heads.merge(cache.attend(queries, place), series))
+
+    def turns_at(self, place: Place, behind: int) -> Tensor:
+        return place.rows_of(self._turns, behind)
+
+    def _window_turns(self, t: int, series: int) -> Tensor:
+        """complex64 [series * t, 1, head size / 2] for positions from 0."""
+        if t > len(self._turns):
+            self._turns = self._turns_up_to(t)
+        return self._turns[:t].repeat(series, 1, 1)
+
+    def _turns_up_to(self, positions: int) -> Tensor:
+        """complex64 [positions, 1, head size / 2]: the rotation of each pair at each position."""
+        angles = torch.outer(torch.arange(positions, device=self._frequencies.device).float(), self._frequencies)
+        return torch.polar(torch.ones_like(angles), angles)[:, None]
+
+    def _project(self, x: Tensor, turns: Tensor, series: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Rotated queries (scaled), rotated keys and values, each [groups, rows, head size], float32, contiguous."""
+        rows, d_model = x.shape
+        projected = self._query_key_value(normalise(x).to(self._activations)).float()
+        pairs = projected[:, : 2 * d_model].view(rows, 2 * self.heads.count, -1, 2)
+        turned = torch.view_as_real(torch.view_as_complex(pairs) * turns).view(rows, 2 * d_model)
+        queries, keys = self.heads.split(turned, series)
+        (values,) = self.heads.split(projected[:, 2 * d_model :], series)
+        return queries, keys, values
+
+    def _finish(self, x: Tensor, attended: Tensor) -> Tensor:
+        x = self._out.add_to(x, attended.to(self._activations))
+        return self._down.add_to(x, self._gate.gate(self._up, normalise(x).to(self._activations)))
+
+
+class PackedStack:
+    """Blocks one after another, and the caches that they need."""
+
+    def __init__(self, blocks: nn.ModuleList, precision: Precision, most_positions: int) -> None:
+        """blocks: TransformerBlocks."""
+        self._blocks = [PackedBlock(cast("TransformerBlock", block), precision, most_positions) for block in blocks]
+
+    def new_caches(self) -> list[SharedPrefixCache]:
+        return [SharedPrefixCache(block.heads) for block in self._blocks]
+
+    def prefill(self, x: Tensor, series: int, caches: list[SharedPrefixCache] | None) -> Tensor:
+        """x [series * t, d_model] -> same; see PackedBlock."""
+        for index, block in enumerate(self._blocks):
+            x = block.prefill(x, series, None if caches is None else caches[index])
+        return x
+
+    def remember(self, x: Tensor, series: int, caches: list[SharedPrefixCache]) -> None:
+        """Fill the caches; what the last block would give is not computed. x may be empty."""
+        if not len(x):
+            for cache in caches:
+                nothing = x.new_empty((series * cache.heads.count, 0, cache.heads.size))
+                cache.store_prefix(nothing, nothing)
+            return
+        for block, cache in zip(self._blocks[:-1], caches, strict=False):
+            x = block.prefill(x, series, cache)
+        for block, cache in zip(self._blocks[-1:], caches[-1:], strict=True):
+            block.remember(x, series, cache)
+
+    def extend(self, x: Tensor, series: int, caches: list[SharedPrefixCache], place: Place, behind: int) -> Tensor:
+        """x [series * paths * t, d_model], path after path, at `place` behind a prefix of `behind` tokens -> same."""
+        for block, cache in zip(self._blocks, caches, strict=True):
+            turns = block.turns_at(place, behind)
+            if len(turns) > 1:
+                turns = turns.repeat(len(x) // len(turns), 1, 1)
+            x = block.extend(x, series, cache, turns, place)
+        return x
+
+
+def _query_key_value(attention: SelfAttention) -> tuple[Tensor, Tensor]:
+    """Weight [3 * d_model, d_model] and bias: queries scaled; within a head of queries and keys, i beside i + half."""
+    scale = attention.head_dim**-0.5
+    order = torch.arange(attention.head_dim).view(2, -1).t().flatten()
+    rows = (attention.head_dim * torch.arange(attention.n_heads)[:, None] + order).flatten()
+    query, key, value = attention.q_proj, attention.k_proj, attention.v_proj
+    rows = rows.to(query.weight.device)
+    return (
+        torch.cat((query.weight[rows] * scale, key.weight[rows], value.weight)),
+        torch.cat((query.bias[rows] * scale, key.bias[rows], value.bias)),
+    )

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from shared.errors import CheckpointError
 
@@ -84,7 +84,7 @@ def _read_config(file: Path) -> dict[str, Any]:
     return config
 
 
-def _fill(module: Kronos | KronosTokenizer, file: Path) -> None:
+def _fill(module: nn.Module, file: Path) -> None:
     """Make the file's tensors those of the module, and the module ready for inference."""
     expected = module.state_dict()
     found = _read_tensors(file)

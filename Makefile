@@ -52,7 +52,7 @@ format: venv-dev  ## let ruff put the code in order
 	@$(BIN)/ruff format .
 
 bench: venv-dev  ## the shared-prefix sampler beside the slow oracle, in one run
-	@$(BIN)/python -m benchmarks.engine
+	@$(BIN)/python -m benchmarks.sampling --random-weights --against-reference
 
 lock: venv-dev  ## write constraints.txt anew with the newest releases that fit pyproject.toml
 	@$(BIN)/pip-compile --quiet --upgrade --all-extras --strip-extras --no-header --annotation-style=line \

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from shared.adhoc_forecasts import ask_for_forecast, read_wishes
+from shared.adhoc_forecasts import ask_for_forecasts, read_wishes
 from shared.errors import KronosLiveError
 from shared.forecast_queue import ForecastQueue
 from shared.forecast_store import ForecastStore
-from shared.forecasts import Forecast, Probability, band_name, why_no_amplification
+from shared.forecasts import Contract, Forecast, JobStatus, Probability, band_name, why_no_amplification
 from shared.freshness import as_of, ingest_is_silent
 from shared.kline_store import KlineStore, SeriesStatus
 from shared.klines import Interval, utc
@@ -104,7 +105,7 @@ def demo(port: int, folder: Path) -> None:
 
 
 @main.command()
-@click.option("--symbol", help="As Binance writes it, such as BTCUSDT.")
+@click.option("--symbol", "symbols", multiple=True, help="As Binance writes it, such as BTCUSDT; several make a panel.")
 @click.option("--interval", type=click.Choice([interval.value for interval in Interval]), help="Length of a candle.")
 @click.option("--horizon", type=int, help="Candles ahead.")
 @click.option("--history", type=int, help="Candles that the model reads.")
@@ -118,25 +119,25 @@ def demo(port: int, folder: Path) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output; progress goes to standard error.")
 @click.option("--timeout", default=600.0, show_default=True, help="Seconds to wait at most, with --wait.")
 @errors_in_one_line
-def forecast(wait: bool, as_json: bool, timeout: float, **wishes: Any) -> None:
-    """Enqueue one forecast; what is left out is as configured.
+def forecast(symbols: tuple[str, ...], wait: bool, as_json: bool, timeout: float, **wishes: Any) -> None:
+    """Enqueue a forecast of each symbol; what is left out is as configured.
 
     \b
     kronos-live forecast --symbol BTCUSDT --horizon 24 --wait
+    kronos-live forecast --symbol BTCUSDT --symbol ETHUSDT --wait --json | jq .[].upside
     kronos-live forecast --num-samples 200 --temperature 1 --top-p 1 --wait --json | jq .upside
     """
     settings = load_settings()
     klines, forecasts, queue = _stores(settings)
+    wishes |= {"symbols": list(symbols)} if len(symbols) > 1 else {"symbol": next(iter(symbols), None)}
     asked = read_wishes(settings, {name: value for name, value in wishes.items() if value is not None})
-    forecast_id = ask_for_forecast(settings, klines, queue, asked, _now_ms())
-    if not wait:
-        click.echo(queue.status(forecast_id).model_dump_json() if as_json else forecast_id)
-        return
-    done = _wait_for(forecast_id, forecasts, queue, timeout)
-    if as_json:
-        click.echo(done.model_dump_json())
+    ids = ask_for_forecasts(settings, klines, queue, asked, _now_ms())
+    if wait:
+        _show_ended(_wait_for(ids, forecasts, queue, timeout), as_json)
+    elif as_json:
+        _print_json([queue.status(one) for one in ids], as_list=len(ids) > 1)
     else:
-        _show_forecast(done)
+        click.echo("\n".join(ids))
 
 
 @main.command()
@@ -181,8 +182,10 @@ def _stores(settings: Settings) -> tuple[KlineStore, ForecastStore, ForecastQueu
     )
 
 
-def _wait_for(forecast_id: str, forecasts: ForecastStore, queue: ForecastQueue, timeout_s: float) -> Forecast:
-    """Follow a forecast with a progress bar on standard error. Raises KronosLiveError where it fails or takes too long."""
+def _wait_for(
+    ids: Sequence[str], forecasts: ForecastStore, queue: ForecastQueue, timeout_s: float
+) -> list[Forecast | str]:
+    """Follow forecasts with a progress bar each, on standard error. Returns each forecast, or why there is none."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -190,24 +193,61 @@ def _wait_for(forecast_id: str, forecasts: ForecastStore, queue: ForecastQueue, 
         TimeElapsedColumn(),
     )
     deadline = time.monotonic() + timeout_s
+    ended: dict[str, Forecast | str] = {}
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("waiting", total=None)
-        while not forecasts.exists(forecast_id):
-            job = queue.status(forecast_id)
-            if job.state == "failed":
-                raise KronosLiveError(f"Forecast {forecast_id} failed: {job.error}")
-            if time.monotonic() > deadline:
-                raise KronosLiveError(
-                    f"Forecast {forecast_id} is still {job.state} after {timeout_s:g} s; it stays in the queue "
-                    f"({queue.workers()} workers are alive): ask for it later or start a worker."
-                )
-            if job.progress:
-                bar.update(task, description=job.progress.phase, completed=job.progress.done, total=job.progress.total)
-            elif job.state == "queued":
-                bar.update(task, description=f"queued, {job.position or 0} before it")
+        tasks = {one: bar.add_task("waiting", total=None) for one in ids}
+        while True:
+            for one in [one for one in ids if one not in ended]:
+                if forecasts.exists(one):
+                    ended[one] = forecasts.load(one)
+                    bar.update(tasks[one], description="done", total=1, completed=1)
+                    continue
+                job = queue.status(one)
+                _show_progress(bar, tasks[one], job)
+                if problem := _why_not(job, queue, timeout_s if time.monotonic() > deadline else None):
+                    ended[one] = problem
+            if len(ended) == len(ids):
+                return [ended[one] for one in ids]
             time.sleep(POLL_S)
-        bar.update(task, description="done", total=1, completed=1)
-    return forecasts.load(forecast_id)
+
+
+def _show_progress(bar: Progress, task: TaskID, job: JobStatus) -> None:
+    if job.progress:
+        bar.update(task, description=job.progress.phase, completed=job.progress.done, total=job.progress.total)
+    elif job.state == "queued":
+        bar.update(task, description=f"queued, {job.position or 0} before it")
+
+
+def _why_not(job: JobStatus, queue: ForecastQueue, waited_s: float | None) -> str | None:
+    """Why a forecast will not be waited for any longer, if so; `waited_s` are the seconds it had, once they are over."""
+    if job.state == "failed":
+        return f"Forecast {job.id} failed: {job.error}"
+    if waited_s is None:
+        return None
+    return (
+        f"Forecast {job.id} is still {job.state} after {waited_s:g} s; it stays in the queue "
+        f"({queue.workers()} workers are alive): ask for it later or start a worker."
+    )
+
+
+def _show_ended(ended: Sequence[Forecast | str], as_json: bool) -> None:
+    """Show what was made. Raises KronosLiveError that says what was not."""
+    done = [one for one in ended if isinstance(one, Forecast)]
+    if as_json and (done or len(ended) > 1):
+        _print_json(done, as_list=len(ended) > 1)
+    elif not as_json:
+        for one in done:
+            _show_forecast(one)
+    if problems := [one for one in ended if isinstance(one, str)]:
+        raise KronosLiveError(" ".join(problems))
+
+
+def _print_json(records: Sequence[Contract], *, as_list: bool) -> None:
+    """One record as it is, or a list of them where several were asked for."""
+    if as_list:
+        click.echo(json.dumps([record.model_dump(mode="json") for record in records]))
+    else:
+        click.echo(records[0].model_dump_json())
 
 
 def _show_forecast(done: Forecast) -> None:

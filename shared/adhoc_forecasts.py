@@ -17,7 +17,7 @@ from shared.forecast_queue import ForecastQueue
 from shared.forecasts import LONGEST_HORIZON, SEED_LIMIT, ForecastOverrides, adhoc_forecast_id, build_request
 from shared.freshness import as_of, too_old_to_forecast
 from shared.kline_store import KlineStore, describe_missing_series
-from shared.klines import Interval, utc
+from shared.klines import utc
 from shared.settings import SHORTEST_HISTORY, Settings, describe_allowed, longest_horizon
 
 
@@ -50,38 +50,49 @@ def read_wishes(settings: Settings, values: object) -> ForecastOverrides:
     return wishes
 
 
-def ask_for_forecast(
+def ask_for_forecasts(
     settings: Settings, klines: KlineStore, queue: ForecastQueue, wishes: ForecastOverrides, now_ms: int
-) -> str:
-    """Enqueue a forecast on the newest snapshot of its series and return its id; `now_ms` is UTC ms.
+) -> list[str]:
+    """Enqueue a forecast of each symbol on its series' newest snapshot; `now_ms` is UTC ms. Returns their ids in the
+    order of the symbols. All are enqueued or none.
 
-    Raises UnknownSeriesError where the series is not ingested, RequestError where it has grown old, QueueFullError.
+    Raises UnknownSeriesError where a series is not ingested, RequestError where it has grown old, QueueFullError.
     """
-    symbol = wishes.symbol or settings.data.symbol
-    interval = wishes.interval or settings.data.interval
-    snapshot_id = _newest_snapshot(klines, symbol, interval, now_ms)
-    waiting = queue.waiting()
-    if waiting >= settings.limits.max_queued:
-        raise QueueFullError(
-            f"{waiting} forecasts wait already, which is the most (limits.max_queued): try again later."
+    wanted = wishes.each()
+    field = "symbol" if wishes.symbols is None else "symbols"
+    snapshots = [_newest_snapshot(settings, klines, wish, field, now_ms) for wish in wanted]
+    _refuse_beyond_limit(settings, queue, len(wanted))
+    requests = {
+        adhoc_forecast_id(): build_request(
+            settings, wish, snapshot_id, scheduled=False, seed=secrets.randbelow(SEED_LIMIT)
         )
-    request = build_request(settings, wishes, snapshot_id, scheduled=False, seed=secrets.randbelow(SEED_LIMIT))
-    forecast_id = adhoc_forecast_id()
-    queue.enqueue(forecast_id, request)
-    return forecast_id
+        for wish, snapshot_id in zip(wanted, snapshots, strict=True)
+    }
+    queue.enqueue_many(requests)
+    return list(requests)
 
 
-def _newest_snapshot(klines: KlineStore, symbol: str, interval: Interval, now_ms: int) -> str:
+def _refuse_beyond_limit(settings: Settings, queue: ForecastQueue, more: int) -> None:
+    waiting, most = queue.waiting(), settings.limits.max_queued
+    if waiting + more > most:
+        raise QueueFullError(
+            f"{waiting} forecasts wait already, and {more} more would be over the {most} that may "
+            f"(limits.max_queued): {'ask for fewer symbols or ' if more > 1 else ''}try again later."
+        )
+
+
+def _newest_snapshot(settings: Settings, klines: KlineStore, wish: ForecastOverrides, field: str, now_ms: int) -> str:
+    symbol, interval = wish.symbol or settings.data.symbol, wish.interval or settings.data.interval
     series = klines.status(symbol, interval)
     if series is None or series.snapshot_id is None:
         known = [as_of(one, now_ms) for one in klines.all_statuses()]
-        raise UnknownSeriesError(describe_missing_series(symbol, interval, known), field="symbol")
+        raise UnknownSeriesError(describe_missing_series(symbol, interval, known), field=field)
     if series.last_open_time_ms is not None and too_old_to_forecast(series, now_ms):
         raise RequestError(
             f"{symbol} {interval} is stale: ingest has brought nothing since the candle that closed at "
             f"{utc(series.last_open_time_ms + interval.ms)}; start `kronos-live ingest` for it, or see in "
             f"`kronos-live status` what holds it up.",
-            field="symbol",
+            field=field,
         )
     return series.snapshot_id
 
@@ -93,10 +104,16 @@ def _not_understood(settings: Settings, values: object, error: ValidationError) 
     fields = ForecastOverrides.model_fields
     if not isinstance(values, dict):
         return RequestError(f"A request must be a JSON object; what can be set is {', '.join(fields)}.")
+    if problem["type"] == "value_error":
+        return RequestError(str(problem["ctx"]["error"]), field="symbols")
     if name not in fields:
         return RequestError(
             f"{reprlib.repr(name)} is not something to ask for; what can be set is {', '.join(fields)}.", field=name
         )
+    if name == "symbols" and len(problem["loc"]) > 1:
+        which = f"symbols[{problem['loc'][1]}]"
+        allowed = ForecastOverrides.model_fields["symbol"].description
+        return RequestError(f"{which} is {reprlib.repr(problem['input'])}, but allowed is {allowed}.", field=name)
     return _out_of_range(settings, name, values[name])
 
 

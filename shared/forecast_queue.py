@@ -6,13 +6,15 @@ forecast and returns the id.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
+from pydantic import ValidationError
 from redis import Redis
+from redis.client import Pipeline
 from rq import Queue, Retry, Worker, get_current_job
-from rq.exceptions import DuplicateJobError, NoSuchJobError
+from rq.exceptions import DeserializationError, DuplicateJobError, NoSuchJobError
 from rq.executions import Execution
 from rq.job import Job
 from rq.job import JobStatus as RqStatus
@@ -25,6 +27,7 @@ from shared.settings import QueueSettings
 
 FORECAST_JOB = "services.inference.jobs.run_forecast"
 FINISHED_JOB_TTL_S = 600  # the forecast itself is kept in the forecast store
+LOOKED_THROUGH = 256  # jobs at the head of the queue, for those that can be taken along
 
 _STATES: dict[RqStatus, JobState] = {
     RqStatus.QUEUED: "queued",
@@ -53,20 +56,29 @@ class ForecastQueue:
         """
         self._forget_failed(forecast_id)
         try:
-            self._queue.enqueue_call(
-                FORECAST_JOB,
-                args=(forecast_id, request.model_dump(mode="json")),
-                job_id=forecast_id,
-                unique=True,
-                timeout=self._settings.job_timeout,
-                result_ttl=FINISHED_JOB_TTL_S,
-                failure_ttl=self._settings.failure_ttl,
-                retry=Retry(max=self._settings.retries) if self._settings.retries else None,
-                description=f"forecast {forecast_id}",
-            )
+            self._queue.enqueue_call(FORECAST_JOB, unique=True, **self._job(forecast_id, request))
         except DuplicateJobError:
             return False
         return True
+
+    @redis_errors_translated()
+    def enqueue_many(self, requests: Mapping[str, ForecastRequest]) -> None:
+        """Put forecasts in the queue, all in one transaction, so that one worker can see them together.
+
+        Their ids must be new (`adhoc_forecast_id`): RQ does not look for duplicates here.
+        """
+        self._queue.enqueue_many([Queue.prepare_data(FORECAST_JOB, **self._job(*one)) for one in requests.items()])
+
+    def _job(self, forecast_id: str, request: ForecastRequest) -> dict[str, Any]:
+        return {
+            "args": (forecast_id, request.model_dump(mode="json")),
+            "job_id": forecast_id,
+            "timeout": self._settings.job_timeout,
+            "result_ttl": FINISHED_JOB_TTL_S,
+            "failure_ttl": self._settings.failure_ttl,
+            "retry": Retry(max=self._settings.retries) if self._settings.retries else None,
+            "description": f"forecast {forecast_id}",
+        }
 
     @redis_errors_translated()
     def status(self, forecast_id: str) -> JobStatus:
@@ -86,6 +98,32 @@ class ForecastQueue:
             enqueued_at=job.enqueued_at,
             tries=job.meta.get("tries", 0),
         )
+
+    @redis_errors_translated()
+    def take_along(
+        self,
+        wanted: Callable[[ForecastRequest], bool],
+        at_most: int,
+        begin: Callable[[Job, Pipeline], Execution],
+    ) -> list[Execution]:
+        """Take waiting forecasts that are wanted out of the queue, the oldest first, and begin them by `begin`.
+
+        That is one transaction: whenever the worker is killed, a job either waits still or is known to be running, and
+        no other worker takes it up. All others keep their order. What has been tried before is left alone, since it may
+        be what its first worker died of.
+        """
+
+        def take(pipe: Pipeline) -> Any:
+            waiting = cast("list[bytes]", pipe.lrange(self._queue.key, 0, LOOKED_THROUGH - 1))
+            ids = [forecast_id.decode() for forecast_id in waiting]
+            jobs = Job.fetch_many(ids, connection=self._redis, serializer=JSONSerializer)
+            chosen = [job for job in jobs if job is not None and _is_wanted(job, wanted)][:at_most]
+            pipe.multi()
+            for job in chosen:
+                pipe.lrem(self._queue.key, 1, job.id)
+            return [begin(job, pipe) for job in chosen]
+
+        return cast("list[Execution]", self._redis.transaction(take, self._queue.key, value_from_callable=True))
 
     @redis_errors_translated()
     def release_abandoned(self, is_gone: Callable[[str], bool]) -> list[str]:
@@ -144,34 +182,53 @@ class ForecastQueue:
         ]
 
 
+def request_of(job: Job) -> ForecastRequest | None:
+    """What a job asks for; None where that is no forecast, or one in the words of another version."""
+    with suppress(DeserializationError, ValidationError, IndexError):
+        if job.func_name == FORECAST_JOB:
+            return ForecastRequest.model_validate(job.args[1])
+    return None
+
+
+def is_first_try(job: Job) -> bool:
+    return not job.meta.get("tries", 0)
+
+
+def _is_wanted(job: Job, wanted: Callable[[ForecastRequest], bool]) -> bool:
+    request = request_of(job)
+    return request is not None and is_first_try(job) and wanted(request)
+
+
 @redis_errors_translated()
-def count_try() -> int:
-    """From within a job: note that one more try has begun, and return which it is, from 1."""
-    job = _current_job()
+def count_try(job: Job) -> None:
+    """Note that one more try of a job has begun, of which there is no progress yet."""
     job.meta["tries"] = job.meta.get("tries", 0) + 1
-    job.save_meta()
-    return int(job.meta["tries"])
-
-
-@redis_errors_translated()
-def report_progress(phase: str, done: int, total: int) -> None:
-    """From within a job: how far it is, for whoever asks for its status."""
-    job = _current_job()
-    job.meta["progress"] = Progress(phase=phase, done=done, total=total).model_dump()
+    job.meta.pop("progress", None)
     job.save_meta()
 
 
 @redis_errors_translated()
-def record_failure(reason: str, *, permanent: bool) -> None:
-    """From within a job that is about to raise: the reason in one sentence, and whether trying again makes no sense."""
-    job = _current_job()
+def report_progress(jobs: Sequence[Job], phase: str, done: int, total: int) -> None:
+    """How far jobs are that are worked on together, for whoever asks for their status."""
+    progress = Progress(phase=phase, done=done, total=total).model_dump()
+    with jobs[0].connection.pipeline(transaction=False) as pipe:
+        for job in jobs:
+            job.meta["progress"] = progress
+            pipe.hset(job.key, "meta", job.serializer.dumps(job.meta))
+        pipe.execute()
+
+
+@redis_errors_translated()
+def record_failure(job: Job, reason: str, *, permanent: bool) -> None:
+    """For a job that is about to raise: the reason in one sentence, and whether trying again makes no sense."""
     job.meta["error"] = reason
     job.save_meta()
     if permanent:
         job.retries_left = 0
 
 
-def _current_job() -> Job:
+def current_job() -> Job:
+    """From within a job: the job."""
     job = get_current_job()
     if job is None:
         raise RuntimeError("this is only known within a job of the queue")

@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from typing import Annotated, Literal
 from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from shared.klines import Interval, Origin
 from shared.settings import SHORTEST_HISTORY, ModelName, Overflow, Settings, Symbol
 
 SEED_LIMIT = 2**63 - 1
+LARGEST_PANEL = 64  # symbols that one request may name
 LONGEST_HORIZON = 448  # candles: what the published models have room for beside the shortest history
 
 # The state of a forecast on its way. failed: its reason is in `error`.
@@ -33,6 +34,14 @@ class ForecastOverrides(Contract):
     """What a person may ask for. All of it is optional: what is left out is as configured."""
 
     symbol: Symbol | None = Field(None, description="2 to 20 capital letters and digits, as in BTCUSDT")
+    symbols: tuple[Symbol, ...] | None = Field(
+        None,
+        min_length=2,
+        max_length=LARGEST_PANEL,
+        description=f"a list of 2 to {LARGEST_PANEL} different symbols in place of symbol: a panel, of which each becomes "
+        f"a forecast of its own",
+        json_schema_extra={"uniqueItems": True},
+    )
     interval: Interval | None = None
     horizon: int | None = Field(
         None, ge=1, le=LONGEST_HORIZON, description=f"a whole number of candles from 1 to {LONGEST_HORIZON}"
@@ -55,6 +64,22 @@ class ForecastOverrides(Contract):
         description="a number from 0 (off) to below 0.5: paths are drawn until the 95 % Wilson interval of the upside "
         "probability reaches no further than this to either side",
     )
+
+    @model_validator(mode="after")
+    def _one_symbol_or_different_ones(self) -> ForecastOverrides:
+        if self.symbols is None:
+            return self
+        if self.symbol is not None:
+            raise ValueError(f"symbols is given beside symbol ({self.symbol}), but allowed is one of the two.")
+        if twice := [symbol for symbol in self.symbols if self.symbols.count(symbol) > 1]:
+            raise ValueError(f"symbols names {twice[0]} twice, but allowed are different symbols.")
+        return self
+
+    def each(self) -> list[ForecastOverrides]:
+        """The wishes for each forecast that is asked for: one of each symbol, or just this one."""
+        if self.symbols is None:
+            return [self]
+        return [self.model_copy(update={"symbol": symbol, "symbols": None}) for symbol in self.symbols]
 
 
 class ForecastRequest(Contract):
@@ -207,7 +232,10 @@ class JobStatus(Contract):
 def build_request(
     settings: Settings, overrides: ForecastOverrides, snapshot_id: str, *, scheduled: bool, seed: int
 ) -> ForecastRequest:
-    """The configured forecast with a person's wishes laid over it; `seed` holds where they named none."""
+    """The configured forecast with a person's wishes laid over it; `seed` holds where they named none.
+
+    One forecast has one symbol: a panel's wishes come here by `ForecastOverrides.each`.
+    """
     wish = overrides.model_dump(exclude_none=True)
     configured = {
         "symbol": settings.data.symbol,

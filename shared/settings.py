@@ -118,6 +118,7 @@ class QueueSettings(Section):
 
 class WorkerSettings(Section):
     threads: int = Field(ge=0, le=256)
+    forecasts_at_once: int = Field(ge=0, le=256)
 
 
 class RetentionSettings(Section):

@@ -51,12 +51,20 @@ def newest_closed_candle(now_ms: int | None = None) -> int:
 
 
 def ingested(
-    stores: Stores, *, last_open_time_ms: int | None = None, origin: Origin = "live", candles: int = 400, **said: object
+    stores: Stores,
+    *,
+    symbol: str = "BTCUSDT",
+    seed: int = 1,
+    last_open_time_ms: int | None = None,
+    origin: Origin = "live",
+    candles: int = 400,
+    **said: object,
 ) -> KlineWindow:
     """A stored snapshot that ends with a candle, and the series' state as ingest writes it; `said` changes the state."""
     last = newest_closed_candle() if last_open_time_ms is None else last_open_time_ms
     venue = "binance" if origin == "live" else origin
-    window = kline_window(candles, venue=venue, origin=origin, start_ms=last - (candles - 1) * HOUR_MS)
+    start_ms = last - (candles - 1) * HOUR_MS
+    window = kline_window(candles, symbol=symbol, venue=venue, origin=origin, start_ms=start_ms, seed=seed)
     status = {
         "symbol": window.symbol,
         "interval": window.interval,

@@ -108,7 +108,7 @@ class RecordedLoop:
 
     def __init__(self, model: PackedKronos, like: Histories, choice: Choice, paths: int) -> None:
         self._model, self._choice = model, choice
-        self._series, self._length, self._paths = like.series, like.length, paths
+        self._length, self._paths = like.length, paths
         rows, horizon = like.series * paths, like.horizon
         self._caches = model.new_caches(like.series)
         self._slot = Slot(horizon, model.device)
@@ -117,10 +117,14 @@ class RecordedLoop:
         self._uniforms = torch.zeros((rows, horizon, 2), dtype=torch.float64, device=model.device)
         self._finite = torch.ones((), dtype=torch.bool, device=model.device)
         self._prefix_hidden = like.time.new_empty((like.series, like.time.shape[2]))
+        self._histories: Histories | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
 
-    def prefill(self, histories: Histories) -> None:
-        """Take up other forecasts of the same shape."""
+    def take_up(self, histories: Histories) -> None:
+        """Prefill these histories, of the shape that the loop was made for, unless it is at them already."""
+        if histories is self._histories:
+            return
+        self._histories = histories
         s1, s2 = histories.tokens
         self._prefix_hidden = self._model.prefill(s1, s2, histories.time[:, : self._length], self._caches)
         self._caches.reserve(self._paths, histories.horizon)

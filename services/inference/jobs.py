@@ -1,22 +1,24 @@
-"""The only functions that RQ calls: one job, one forecast.
+"""One job, one forecast: what RQ calls, and what the worker calls beforehand to make several side by side.
 
-RQ calls them by name with plain JSON, so what they work with is laid out beforehand by the worker (`equip`). Knows the
+RQ calls by name with plain JSON, so what the jobs work with is laid out beforehand by the worker (`equip`). Knows the
 story of a job and how its failure is told; not how a forecast is made.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from redis import Redis
 from rq.timeouts import JobTimeoutException
 
-from services.inference.forecaster import Forecaster, Task
+from services.inference.forecaster import Forecaster, Made, Report, Task
 from shared.errors import KronosLiveError, StoreUnavailableError
-from shared.forecast_queue import count_try, record_failure, report_progress
+from shared.forecast_queue import current_job, record_failure, report_progress
 from shared.forecast_store import ForecastStore
 from shared.forecasts import ForecastRequest
 from shared.kline_store import KlineStore
@@ -31,13 +33,14 @@ PROGRESS_AFTER_OUTAGE_S = 5.0
 
 @dataclass(frozen=True)
 class Workbench:
-    """What every job of this process works with: loaded once, used by all."""
+    """What every job of this process works with: loaded once, used by all. `keep_alive` tells Redis that they still run."""
 
     forecaster: Forecaster
     redis: Redis
     klines: KlineStore
     forecasts: ForecastStore
     job_timeout_s: int
+    keep_alive: Callable[[], None]
 
 
 _workbench: Workbench | None = None
@@ -51,52 +54,85 @@ def equip(workbench: Workbench) -> None:
 
 def run_forecast(forecast_id: str, request: dict[str, Any]) -> str:
     """Make the forecast that `request` asks for, store it, and return its id. What fails raises, with its reason kept."""
-    if _workbench is None:
-        raise RuntimeError("this process was never equipped: start it with `kronos-live worker`")
-    tries = count_try()
+    workbench = _equipped()
     try:
-        if _workbench.forecasts.exists(forecast_id):
-            return forecast_id  # an earlier try died after it had stored its work
-        _forecast_and_store(_workbench, forecast_id, request)
+        if is_made(forecast_id):
+            return forecast_id  # it was drawn beside others, or an earlier try died after it had stored its work
+        task = _task(workbench, forecast_id, ForecastRequest.model_validate(request))
+        progress = _Progress(partial(report_progress, [current_job()]), workbench.keep_alive)
+        _store(workbench, workbench.forecaster.forecast(task, progress))
     except KronosLiveError as error:
-        _fail(forecast_id, tries, str(error), permanent=error.permanent)
+        _fail(forecast_id, str(error), permanent=error.permanent)
         raise
     except JobTimeoutException:
-        reason = f"The forecast took longer than {_workbench.job_timeout_s} s (queue.job_timeout); ask for fewer paths."
-        _fail(forecast_id, tries, reason, permanent=True)
+        reason = f"The forecast took longer than {workbench.job_timeout_s} s (queue.job_timeout); ask for fewer paths."
+        _fail(forecast_id, reason, permanent=True)
         raise
     except Exception as error:
         reason = f"The forecast failed unexpectedly ({type(error).__name__}); the worker's log has the details."
-        _fail(forecast_id, tries, reason, permanent=False)
+        _fail(forecast_id, reason, permanent=False)
         raise
     return forecast_id
 
 
-def _forecast_and_store(workbench: Workbench, forecast_id: str, request: dict[str, Any]) -> None:
-    asked = ForecastRequest.model_validate(request)
-    window = workbench.klines.load(asked.snapshot_id)
-    made = workbench.forecaster.forecast(Task(forecast_id, asked, window), _Progress())
+def make_side_by_side(asked: Mapping[str, ForecastRequest], tell: Report) -> None:
+    """Make forecasts of one shape together and store each, before their jobs run, which then find them made.
+
+    Leaves out what is made already and what has no klines to be made from: the latter's own job says why. Raises what
+    goes wrong with all of them together; then none is made.
+    """
+    workbench = _equipped()
+    tasks = []
+    for forecast_id, request in asked.items():
+        with suppress(KronosLiveError):
+            if not is_made(forecast_id):
+                tasks.append(_task(workbench, forecast_id, request))
+    if len(tasks) > 1:
+        for made in workbench.forecaster.forecast_panel(tasks, _Progress(tell, workbench.keep_alive)):
+            _store(workbench, made)
+
+
+def is_made(forecast_id: str) -> bool:
+    """Whether the forecast is stored. Raises StoreUnavailableError."""
+    return _equipped().forecasts.exists(forecast_id)
+
+
+def _equipped() -> Workbench:
+    if _workbench is None:
+        raise RuntimeError("this process was never equipped: start it with `kronos-live worker`")
+    return _workbench
+
+
+def _task(workbench: Workbench, forecast_id: str, request: ForecastRequest) -> Task:
+    return Task(forecast_id, request, workbench.klines.load(request.snapshot_id))
+
+
+def _store(workbench: Workbench, made: Made) -> None:
     while True:
         try:
             workbench.forecasts.save(made.forecast, made.paths)
             break
         except StoreUnavailableError:
             wait_until_ready(workbench.redis)  # what took minutes to make is not thrown away for seconds of outage
+    made_by = made.forecast.provenance
     log.info(
         "forecast_stored",
-        forecast=forecast_id,
-        venue=window.venue,
-        origin=window.origin,
-        model=made.forecast.provenance.model.name,
-        source=made.forecast.provenance.model.source,
-        seconds=round(made.forecast.provenance.timings_s["total"], 3),
+        forecast=made.forecast.id,
+        venue=made_by.venue,
+        origin=made_by.origin,
+        model=made_by.model.name,
+        source=made_by.model.source,
+        side_by_side=made_by.side_by_side,
+        seconds=round(made_by.timings_s["total"], 3),
     )
 
 
 class _Progress:
     """Progress is a courtesy: it is told a few times a second, and a forecast does not wait until somebody can be told."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Report, keep_alive: Callable[[], None]) -> None:
+        self._tell = tell
+        self._keep_alive = keep_alive
         self._next_at = 0.0
 
     def __call__(self, phase: str, done: int, total: int) -> None:
@@ -104,13 +140,16 @@ class _Progress:
             return
         pause = PROGRESS_EVERY_S
         try:
-            report_progress(phase, done, total)
+            self._tell(phase, done, total)
+            self._keep_alive()
         except StoreUnavailableError:
             pause = PROGRESS_AFTER_OUTAGE_S
         self._next_at = time.monotonic() + pause
 
 
-def _fail(forecast_id: str, tries: int, reason: str, *, permanent: bool) -> None:
+def _fail(forecast_id: str, reason: str, *, permanent: bool) -> None:
+    job = current_job()
+    tries = job.meta["tries"]
     log.warning("forecast_failed", forecast=forecast_id, tries=tries, reason=reason, will_retry=not permanent)
     with suppress(StoreUnavailableError):
-        record_failure(reason, permanent=permanent)
+        record_failure(job, reason, permanent=permanent)

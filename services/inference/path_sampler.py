@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .context import Context
-from .decode_loop import Histories, SteppingLoop
+from .decode_loop import Histories, RecordedLoop, SteppingLoop
 from .engine import Engine
 from .token_choice import Choice
 
@@ -29,6 +29,7 @@ Progress = Callable[[int, int], None]  # steps done, steps in all
 BYTES_AT_ONCE = {"cpu": 128 * 2**20, "cuda": 8 * 2**30, "mps": 2**30}  # for the paths side by side, beyond the weights
 # Products of fewer rows than this take other kernels, whose sums end in another last bit; so fewer are never sent.
 FEWEST_PATHS = 4
+MOST_RECORDED = 4  # shapes of forecast whose recorded steps are kept
 
 
 @dataclass(frozen=True)
@@ -84,9 +85,11 @@ class PathSampler:
         with self._clock.phase("encode"):
             candles = np.stack([context.normalised for context in contexts])
             tokens = engine.tokenizer.encode(torch.from_numpy(candles).to(engine.device))
-        with self._clock.phase("prefill"):
-            self._histories = Histories(tokens, _embedded_time(engine, contexts))
-            self._loop = SteppingLoop(engine.kronos, self._histories, choice, engine.max_context)
+        self._histories = Histories(tokens, _embedded_time(engine, contexts))
+        self._stepping: SteppingLoop | None = None
+        if not self._is_recorded:
+            with self._clock.phase("prefill"):
+                self._stepping = SteppingLoop(engine.kronos, self._histories, choice, engine.max_context)
         with self._clock.phase("detokenise"):
             start = max(0, self._histories.length + self._horizon - engine.max_context)
             self._shown = engine.tokenizer.remember(tokens[:, :, start:])
@@ -125,12 +128,34 @@ class PathSampler:
         uniforms = torch.full((len(self._generators), paths, self._horizon, 2), 0.5, dtype=torch.float64)
         for numbers, generator in zip(uniforms, self._generators, strict=True):
             numbers[:wanted] = draw_uniforms(generator, wanted, self._horizon)
+        loop = self._loop(paths)
         with self._clock.phase("decode"):
-            drawn = self._loop.run(uniforms.flatten(0, 1).to(_float64_device(self._engine.device)), on_step)
+            drawn = loop.run(uniforms.flatten(0, 1).to(_float64_device(self._engine.device)), on_step)
         with self._clock.phase("detokenise"):
             candles = self._engine.tokenizer.decode(drawn, self._shown)
         tokens = drawn.unflatten(1, (-1, paths))
         return tokens[:, :, :wanted], candles.unflatten(0, (-1, paths))[:, :wanted]
+
+    @property
+    def _is_recorded(self) -> bool:
+        return (
+            self._engine.records_steps and self._histories.length + self._horizon <= self._engine.max_context
+        )  # a window that slides has no two equal steps
+
+    def _loop(self, paths: int) -> SteppingLoop | RecordedLoop:
+        """What draws `paths` paths of each series, at these histories."""
+        if self._stepping is not None:
+            return self._stepping
+        shape = (self._histories.series, self._histories.length, self._horizon, paths, self._choice)
+        recorded = self._engine.recorded
+        if shape not in recorded:
+            while len(recorded) >= MOST_RECORDED:
+                del recorded[next(iter(recorded))]  # the oldest: each holds its caches and a graph
+            recorded[shape] = RecordedLoop(self._engine.kronos, self._histories, self._choice, paths)
+        loop: RecordedLoop = recorded[shape]
+        with self._clock.phase("prefill"):
+            loop.take_up(self._histories)
+        return loop
 
     def _groups(self, count: int) -> tuple[int, int]:
         """How many groups of how many paths: one, unless the caches and scores of all would not fit BYTES_AT_ONCE. Groups

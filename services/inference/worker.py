@@ -1,7 +1,7 @@
 """The inference worker: load and warm up the model once, then take forecasts from the queue until told to end.
 
-Runs jobs in its own process (RQ's SimpleWorker), since a fork per job would load the model again. SIGTERM lets the
-running forecast end.
+Runs jobs in its own process (RQ's SimpleWorker), since a fork per job would load the model again. With a job it takes
+along waiting ones of the same shape and has them drawn side by side. SIGTERM lets what is being drawn end.
 """
 
 from __future__ import annotations
@@ -9,53 +9,161 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from redis import Redis
+from redis.client import Pipeline
 from redis.exceptions import RedisError
 from rq import SimpleWorker
+from rq.executions import Execution
+from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
+from rq.timeouts import JobTimeoutException
+from rq.worker import WorkerStatus
 
 from services.inference import jobs
-from services.inference.forecaster import Forecaster
+from services.inference.checkpoints import resolve_device
+from services.inference.forecaster import Forecaster, panel_shape
+from services.inference.memory import keep_freed_memory
 from services.inference.processors import cores_available
-from shared.errors import StoreUnavailableError
-from shared.forecast_queue import ForecastQueue
+from shared.errors import KronosLiveError, StoreUnavailableError
+from shared.forecast_queue import ForecastQueue, count_try, is_first_try, report_progress, request_of
 from shared.forecast_store import ForecastStore
+from shared.forecasts import ForecastRequest
 from shared.kline_store import KlineStore
 from shared.logs import configure_logs, get_logger
-from shared.redis_connection import connect, wait_until_ready
+from shared.redis_connection import connect, redis_errors_translated, wait_until_ready
 from shared.settings import Settings
 
 log = get_logger(__name__)
 
+FORECASTS_AT_ONCE = {"cpu": 2, "cuda": 64, "mps": 1}  # where worker.forecasts_at_once leaves it open, by kind of device
+SIGN_OF_LIFE_EVERY_S = 20.0  # well within a job's time-out, after which its execution would expire
 MACHINE_ID_FILES = (Path("/proc/sys/kernel/random/boot_id"), Path("/etc/machine-id"))
 
 
 class WarmWorker(SimpleWorker):
-    """An RQ worker that keeps its model, shares the machine's cores, and waits out an absent Redis."""
+    """An RQ worker that keeps its model, shares the machine's cores, takes jobs of one shape together, and waits out an
+    absent Redis.
+    """
 
     def __init__(
-        self, *args: Any, forecaster: Forecaster, forecast_queue: ForecastQueue, threads: int, **kwargs: Any
+        self,
+        *args: Any,
+        forecaster: Forecaster,
+        forecast_queue: ForecastQueue,
+        threads: int,
+        at_once: int,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self._forecaster = forecaster
         self._forecast_queue = forecast_queue
         self._threads = threads
+        self._at_once = at_once
+        self._next_sign_of_life_at = 0.0
 
-    def execute_job(self, job: Any, queue: Any) -> None:
+    def execute_job(self, job: Job, queue: Any) -> None:
+        """Run a job, and with it those that can be taken along: first all of them are drawn side by side, then each runs
+        as ever and finds its forecast made, or makes it and fails for a reason of its own.
+        """
         try:
             self._forecaster.use_threads(self._threads or self._share_of_cores())
-            super().execute_job(job, queue)
+            taken = [self._begin(job), *self._take_along(job)]
+            for execution in taken:
+                count_try(execution.job)
+            if len(taken) > 1:
+                self._make_side_by_side([execution.job for execution in taken])
+            self._run_each(taken, queue)
+            self.set_state(WorkerStatus.IDLE)
         except (RedisError, StoreUnavailableError) as error:
-            # RQ could not note how the job ended. Once Redis is back the job is given back to the queue; if its forecast
-            # was stored, the next try finds it.
+            # RQ could not note how a job ended. Once Redis is back what is left is given back to the queue; where the
+            # forecast was stored, the next try finds it.
             log.warning("redis_lost_during_job", job=job.id, reason=str(error))
             wait_until_ready(self.connection)
             self._release_abandoned(and_of_mine=True)
+            self.executions.clear()
+
+    def keep_alive(self) -> None:
+        """From within a job: once in a while, tell Redis that all jobs of this worker still run, so that they expire only
+        when their time-out has passed since the last sign of life. Raises StoreUnavailableError.
+        """
+        if time.monotonic() < self._next_sign_of_life_at:
+            return
+        with redis_errors_translated(), self.connection.pipeline() as pipe:
+            ttl = max(self.get_heartbeat_ttl(execution.job) for execution in self.executions.values())
+            self.heartbeat(ttl, pipeline=pipe)
+            for execution in self.executions.values():
+                execution.heartbeat(execution.job.started_job_registry, ttl, pipeline=pipe)
+            pipe.execute()
+        self._next_sign_of_life_at = time.monotonic() + SIGN_OF_LIFE_EVERY_S
+
+    def _begin(self, job: Job) -> Execution:
+        execution = self.prepare_execution(job)
+        self.prepare_job_execution(job, remove_from_intermediate_queue=True)
+        return execution
+
+    def _take_along(self, job: Job) -> list[Execution]:
+        """The executions of waiting jobs that can be drawn beside this one."""
+        request = request_of(job)
+        shape = panel_shape(request) if request and is_first_try(job) else None
+        if shape is None or self._at_once < 2:
+            return []
+
+        def wanted(other: ForecastRequest) -> bool:
+            return panel_shape(other) == shape
+
+        along = self._forecast_queue.take_along(wanted, self._at_once - 1, self._register)
+        self.executions.update({execution.id: execution for execution in along})
+        return along
+
+    def _register(self, job: Job, pipeline: Pipeline) -> Execution:
+        """What RQ does in several steps when it begins a job, in the caller's transaction."""
+        ttl = self.get_heartbeat_ttl(job)
+        execution = Execution.create(job, ttl, pipeline=pipeline, worker_name=self.name)
+        job.prepare_for_execution(self.name, pipeline=pipeline)
+        return execution
+
+    def _make_side_by_side(self, together: Sequence[Job]) -> None:
+        """Within the time that all of them would have had one after the other. What goes wrong is logged: each job then
+        makes its forecast alone.
+        """
+        asked = {job.id: request for job in together if (request := request_of(job))}
+        seconds = int(sum(job.timeout or 0 for job in together))
+        try:
+            with self.death_penalty_class(seconds, JobTimeoutException):
+                jobs.make_side_by_side(asked, partial(report_progress, together))
+        except Exception as error:
+            foreseen = isinstance(error, KronosLiveError | JobTimeoutException)
+            log.warning("panel_failed", forecasts=list(asked), reason=str(error), exc_info=not foreseen)
+
+    def _run_each(self, taken: Sequence[Execution], queue: Any) -> None:
+        """Run the jobs in their order; once told to end, begin none whose forecast is still to be made, but give it back."""
+        given_back = []
+        for execution in taken:
+            if self._stop_requested and not jobs.is_made(execution.job_id):
+                given_back.append(execution)
+            else:
+                self.perform_job(execution.job, queue, execution)
+        if given_back:
+            self._give_back(given_back, queue)
+
+    def _give_back(self, executions: Sequence[Execution], queue: Any) -> None:
+        """Put jobs that have not run at the head of the queue again, in their order."""
+        with self.connection.pipeline() as pipe:
+            for execution in reversed(executions):
+                self.cleanup_execution(execution.job, pipe, execution)
+                execution.job.set_status(JobStatus.QUEUED, pipeline=pipe)
+                queue.push_job_id(execution.job_id, pipeline=pipe, at_front=True)
+            pipe.execute()
+        for execution in executions:
+            log.info("forecast_given_back", forecast=execution.job_id, reason="its worker was told to end")
 
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
         try:
@@ -121,9 +229,11 @@ def run(settings: Settings) -> None:
     configure_logs(settings.logs, "inference")
     redis = connect(settings.redis)
     wait_until_ready(redis)
+    keep_freed_memory()
     forecaster = Forecaster(settings)
     forecaster.use_threads(settings.worker.threads or cores_available())
     forecaster.warm_up()
+    worker = _worker(settings, redis, forecaster)
     jobs.equip(
         jobs.Workbench(
             forecaster,
@@ -131,9 +241,9 @@ def run(settings: Settings) -> None:
             KlineStore(redis, settings.retention.snapshots_per_series),
             ForecastStore(redis, settings.retention.forecasts_per_series),
             settings.queue.job_timeout,
+            worker.keep_alive,
         )
     )
-    worker = _worker(settings, redis, forecaster)
     log.info("worker_ready", worker=worker.name, queue=settings.queue.name)
     # RQ tells of each job in five lines; our own say it in one.
     worker.work(logging_level="DEBUG" if settings.logs.level == "debug" else "WARNING")
@@ -150,6 +260,7 @@ def _worker(settings: Settings, redis: Redis, forecaster: Forecaster) -> WarmWor
         forecaster=forecaster,
         forecast_queue=ForecastQueue(redis, settings.queue),
         threads=settings.worker.threads,
+        at_once=settings.worker.forecasts_at_once or FORECASTS_AT_ONCE[resolve_device(settings.model.device).type],
     )
 
 

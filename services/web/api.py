@@ -16,7 +16,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from flask_openapi3.utils import parse_body
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
 
 from services.web.charts import forecast_figure
 from services.web.conditional import conditional
@@ -31,7 +31,7 @@ from services.web.situation import (
     why_no_forecast,
 )
 from services.web.write_access import check_write_access
-from shared.adhoc_forecasts import ask_for_forecast, read_wishes
+from shared.adhoc_forecasts import ask_for_forecasts, read_wishes
 from shared.errors import NotFoundError, RequestError
 from shared.forecasts import Contract, Forecast, ForecastId, ForecastOverrides, JobStatus
 from shared.freshness import as_of
@@ -69,6 +69,23 @@ class LatestAnswer(ForecastAnswer):
     freshness: Freshness
 
 
+class PanelMember(JobStatus):
+    """One forecast of a panel, on its way."""
+
+    symbol: Symbol
+    address: str = Field(description="where to follow it, as Location is for a single forecast")
+
+
+class PanelAnswer(Contract):
+    """What a panel has become: forecasts of their own. There is no Location, since no address stands for all of them."""
+
+    forecasts: list[PanelMember] = Field(description="in the order of the symbols")
+
+
+class AcceptedAnswer(RootModel[JobStatus | PanelAnswer]):
+    """A forecast on its way, or, where `symbols` were named, all of them."""
+
+
 class ForecastsAnswer(Contract):
     forecasts: list[ForecastAnswer] = Field(description="newest first")
 
@@ -104,7 +121,7 @@ def _add_asking(api: APIBlueprint, settings: Settings, stores: Stores, now_ms: C
 
     @api.post(
         "/forecasts",
-        responses={202: JobStatus, **_problems(400, 401, 403, 413, 415, 422, 429)},
+        responses={202: AcceptedAnswer, **_problems(400, 401, 403, 413, 415, 422, 429)},
         security=[{}, {WRITE_TOKEN: []}],  # asked for where one is configured
         openapi_extensions=body,
     )
@@ -112,12 +129,23 @@ def _add_asking(api: APIBlueprint, settings: Settings, stores: Stores, now_ms: C
         """Ask for a forecast; an empty body asks for the configured one.
 
         It is computed by a worker; follow it at the address in Location. The same seed on the same snapshot gives the
-        same paths.
+        same paths. `symbols` asks for a panel: a forecast of each, all accepted or none, with the addresses in the
+        body instead of a Location; a seed that is named is used for each.
         """
         check_write_access(request, settings.web)
         wishes = read_wishes(settings, _json_body(settings.limits.max_body_bytes))
-        forecast_id = ask_for_forecast(settings, stores.klines, stores.queue, wishes, now_ms())
-        return _json(stores.queue.status(forecast_id), 202, {"Location": f"{api.url_prefix}/forecasts/{forecast_id}"})
+        ids = ask_for_forecasts(settings, stores.klines, stores.queue, wishes, now_ms())
+        asked = [(stores.queue.status(one), f"{api.url_prefix}/forecasts/{one}") for one in ids]
+        if wishes.symbols is None:
+            [(job, address)] = asked
+            return _json(job, 202, {"Location": address})
+        panel = zip(wishes.symbols, asked, strict=True)
+        return _json(
+            PanelAnswer(
+                forecasts=[PanelMember(**dict(job), symbol=symbol, address=address) for symbol, (job, address) in panel]
+            ),
+            202,
+        )
 
 
 def _add_reading(api: APIBlueprint, settings: Settings, stores: Stores, now_ms: Callable[[], int]) -> None:

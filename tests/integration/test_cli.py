@@ -96,6 +96,36 @@ def test_a_cheap_coin_keeps_its_digits_and_one_step_says_that_it_has_no_spread(
         assert words in shown
 
 
+def test_several_symbols_become_a_panel_told_as_one_list(
+    run: Run, stores: Stores, environment: dict[str, str], tmp_path: Path
+) -> None:
+    words = ["forecast", "--horizon", "3"]
+    for seed, symbol in enumerate(("BTCUSDT", "ETHUSDT")):
+        ingested(stores, symbol=symbol, seed=seed)
+        words += ["--symbol", symbol]
+    ids = run(*words).stdout.split()
+    assert [stores.queue.status(one).state for one in ids] == ["queued", "queued"]
+    queued = json.loads(run(*words, "--json").stdout)
+    assert [one["position"] for one in queued] == [2, 3]
+    with service("worker", environment, tmp_path):
+        told = json.loads(run(*words, "--wait", "--json").stdout)
+        shown = run(*words, "--wait").stdout
+    assert [one["request"]["symbol"] for one in told] == ["BTCUSDT", "ETHUSDT"]
+    assert shown.index("BTCUSDT 1h, 3 candles ahead") < shown.index("ETHUSDT 1h, 3 candles ahead")
+
+
+def test_of_a_panel_what_failed_is_told_after_what_was_made(
+    run: Run, stores: Stores, environment: dict[str, str], tmp_path: Path
+) -> None:
+    ingested(stores)
+    ingested(stores, symbol="NEWUSDT", candles=30)
+    with service("worker", environment, tmp_path):
+        done = run("forecast", "--symbol", "NEWUSDT", "--symbol", "BTCUSDT", "--horizon", "3", "--wait", "--json")
+    assert done.returncode == 1
+    assert [one["request"]["symbol"] for one in json.loads(done.stdout)] == ["BTCUSDT"]
+    assert "failed: Only 30 candles of NEWUSDT 1h" in done.stderr.strip().splitlines()[-1]
+
+
 def test_forecast_without_waiting_prints_the_id(run: Run, stores: Stores) -> None:
     ingested(stores)
     done = run("forecast")
@@ -131,6 +161,7 @@ def test_status_calls_a_series_stale_that_ingest_has_left(run: Run, stores: Stor
         (("forecast", "--temperature", "-1"), {}, "temperature is -1.0, but allowed is a number above 0"),
         (("forecast", "--model", "GPT"), {}, "Kronos-base"),
         (("forecast", "--symbol", "XYZUSDT"), {}, "these series are: BTCUSDT 1h"),
+        (("forecast", "--symbol", "BTCUSDT", "--symbol", "BTCUSDT"), {}, "symbols names BTCUSDT twice"),
         (("forecast", "--wait", "--timeout", "1"), {}, "0 workers are alive"),
         (("worker",), {"KRONOS_MODEL__DEVICE": "gpu"}, "model.device (KRONOS_MODEL__DEVICE) is 'gpu'"),
         (("web",), {"KRONOS_WEB__PORT": "x"}, "web.port (KRONOS_WEB__PORT) is 'x'"),

@@ -59,6 +59,35 @@ def test_two_forecasts_that_name_no_seed_get_different_ones(web: httpx.Client, r
     assert enqueued_request(redis, ids[0]).seed != enqueued_request(redis, ids[1]).seed
 
 
+def test_a_panel_becomes_a_forecast_of_each_symbol_with_an_address_of_its_own(
+    web: httpx.Client, redis: Redis, stores: Stores
+) -> None:
+    symbols = ["ETHUSDT", "BTCUSDT", "SOLUSDT"]
+    snapshots = [ingested(stores, symbol=symbol, seed=seed).content_hash()[:16] for seed, symbol in enumerate(symbols)]
+    answer = web.post("/api/v1/forecasts", json={"symbols": symbols, "horizon": 5})
+    assert answer.status_code == 202
+    assert "Location" not in answer.headers
+    asked = answer.json()["forecasts"]
+    assert [(one["symbol"], one["state"], one["position"]) for one in asked] == [
+        ("ETHUSDT", "queued", 0),
+        ("BTCUSDT", "queued", 1),
+        ("SOLUSDT", "queued", 2),
+    ]
+    assert [web.get(one["address"]).json()["id"] for one in asked] == [one["id"] for one in asked]
+    requests = [enqueued_request(redis, one["id"]) for one in asked]
+    assert [(one.symbol, one.snapshot_id, one.horizon) for one in requests] == [
+        (symbol, snapshot_id, 5) for symbol, snapshot_id in zip(symbols, snapshots, strict=True)
+    ]
+    assert len({one.seed for one in requests}) == 3
+
+
+def test_a_seed_that_is_named_is_used_for_each_of_a_panel(web: httpx.Client, redis: Redis, stores: Stores) -> None:
+    for symbol in ("BTCUSDT", "ETHUSDT"):
+        ingested(stores, symbol=symbol)
+    asked = web.post("/api/v1/forecasts", json={"symbols": ["BTCUSDT", "ETHUSDT"], "seed": 5}).json()["forecasts"]
+    assert [enqueued_request(redis, one["id"]).seed for one in asked] == [5, 5]
+
+
 def test_a_forecast_can_be_followed_from_the_queue_until_it_is_there(
     web: httpx.Client, redis: Redis, stores: Stores
 ) -> None:
@@ -231,6 +260,10 @@ def test_the_api_describes_itself_and_its_answers_are_as_described(web: httpx.Cl
     }.items():
         schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
         Draft202012Validator(schema).validate(web.get(path).json())
+    schema = {"$ref": "#/components/schemas/AcceptedAnswer", "components": document["components"]}
+    ingested(stores, symbol="ETHUSDT")
+    for wishes in ({}, {"symbols": ["BTCUSDT", "ETHUSDT"]}):
+        Draft202012Validator(schema).validate(web.post("/api/v1/forecasts", json=wishes).json())
 
 
 @pytest.mark.parametrize("path", ["/", "/api/v1/series", "/livez", "/nothing-here", "/static/page.js"])

@@ -56,12 +56,23 @@ def _one_series_with_a_forecast(web: httpx.Client, stores: Stores) -> None:
         ({"\udfff": 1}, "?", ["not something to ask for"]),
         ({"history": 63}, "history", ["63", "64 to 1000", "limits.max_history"]),
         ({"history": 1001}, "history", ["1001", "64 to 1000", "limits.max_history"]),
-        ({"num_samples": 0}, "num_samples", ["0", "1 to 1000", "limits.max_num_samples"]),
-        ({"num_samples": 20_000}, "num_samples", ["20000", "1 to 1000"]),
-        ({"num_samples": 1001}, "num_samples", ["1001", "1 to 1000", "limits.max_num_samples"]),
+        ({"num_samples": 0}, "num_samples", ["0", "1 to 10000", "limits.max_num_samples"]),
+        ({"num_samples": 20_000}, "num_samples", ["20000", "1 to 10000"]),
+        ({"num_samples": 10_001}, "num_samples", ["10001", "1 to 10000", "limits.max_num_samples"]),
         ({"seed": -5}, "seed", ["-5", "from 0"]),
         ({"model": "Kronos-huge"}, "model", ["Kronos-huge", "Kronos-mini", "Kronos-small", "Kronos-base"]),
         ({"horizont": 24}, "horizont", ["horizont", "horizon"]),
+        ({"symbols": "BTCUSDT"}, "symbols", ["'BTCUSDT'", "a list of 2 to 64 different symbols"]),
+        ({"symbols": []}, "symbols", ["[]", "a list of 2 to 64"]),
+        ({"symbols": ["BTCUSDT"]}, "symbols", ["['BTCUSDT']", "a list of 2 to 64"]),
+        ({"symbols": [f"C{n}USDT" for n in range(65)]}, "symbols", ["a list of 2 to 64"]),
+        ({"symbols": ["BTCUSDT", "eth/usdt"]}, "symbols", ["symbols[1] is 'eth/usdt'", "capital letters"]),
+        ({"symbols": ["BTCUSDT", 7]}, "symbols", ["symbols[1] is 7", "capital letters"]),
+        ({"symbols": ["BTCUSDT", ["ETHUSDT"]]}, "symbols", ["symbols[1] is ['ETHUSDT']", "capital letters"]),
+        ({"symbols": ["BTCUSDT", "ETHUSDT", "BTCUSDT"]}, "symbols", ["BTCUSDT twice", "different symbols"]),
+        ({"symbols": ["BTCUSDT", "ETHUSDT"], "symbol": "BTCUSDT"}, "symbols", ["beside symbol (BTCUSDT)", "one of"]),
+        ({"symbols": ["BTCUSDT", "DOGEUSDT"]}, "symbols", ["DOGEUSDT 1h", "not ingested", "BTCUSDT 1h"]),
+        ({"symbols": {"BTCUSDT": 1, "ETHUSDT": 2}}, "symbols", ["a list of 2 to 64"]),
     ],
 )
 def test_a_wish_out_of_range_names_field_value_and_range(
@@ -224,6 +235,19 @@ def test_a_full_queue_asks_to_come_back_later(web: httpx.Client, redis: Redis) -
     refused = web.post(ASK)
     problem(refused, 429)
     assert int(refused.headers["Retry-After"]) > 0
+
+
+def test_of_a_panel_all_are_accepted_or_none(web: httpx.Client, redis: Redis, stores: Stores) -> None:
+    ingested(stores, symbol="ETHUSDT")
+    problem(web.post(ASK, json={"symbols": ["BTCUSDT", "ETHUSDT", "DOGEUSDT"]}), 422)
+    ingested(stores, symbol="OLDUSDT", last_open_time_ms=START_MS)
+    refused = problem(web.post(ASK, json={"symbols": ["BTCUSDT", "OLDUSDT"]}), 422)
+    assert "OLDUSDT 1h is stale" in refused["detail"]
+    assert refused["errors"][0]["field"] == "symbols"
+    redis.rpush("rq:queue:forecasts", *[f"waiting-{n}" for n in range(settings().limits.max_queued - 1)])
+    assert "ask for fewer symbols" in problem(web.post(ASK, json={"symbols": ["BTCUSDT", "ETHUSDT"]}), 429)["detail"]
+    assert not redis.keys("rq:job:*")
+    assert web.post(ASK, json={"symbol": "ETHUSDT"}).status_code == 202
 
 
 def test_after_all_that_a_good_request_is_served_as_ever(web: httpx.Client) -> None:

@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -29,9 +31,19 @@ class Engine:
     device: torch.device
     precision: Precision
     max_context: int  # tokens that the model reads at once
+    # Whether steps are recorded once for a shape of forecast and replayed (CUDA graphs), and what was recorded by shape.
+    records_steps: bool
+    recorded: dict[Hashable, Any] = field(default_factory=dict, compare=False)
 
 
 def pack(kronos: Kronos, tokenizer: KronosTokenizer, precision: Precision, max_context: int) -> Engine:
     """Both modules in float32 on one device; nothing of them is kept, so their memory can go."""
     packed = PackedKronos(kronos, precision, max_context)
-    return Engine(packed, PackedTokenizer(tokenizer, max_context), packed.device, precision, max_context)
+    return Engine(
+        packed,
+        PackedTokenizer(tokenizer, max_context),
+        packed.device,
+        precision,
+        max_context,
+        records_steps=packed.device.type == "cuda",
+    )

@@ -1,12 +1,22 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from services.inference import path_sampler
-from services.inference.engine import FLOAT32, pack
-from services.inference.path_sampler import PHASES, SampledPaths, draw_uniforms, sample_paths
+from services.inference import path_sampler, token_choice
+from services.inference.engine import FLOAT32, Engine, Precision, pack
+from services.inference.path_sampler import (
+    MOST_RECORDED,
+    PHASES,
+    PathSampler,
+    SampledPaths,
+    draw_uniforms,
+    sample_paths,
+)
 from services.inference.token_choice import NonFiniteLogitsError
 from tests.parity.oracle import sample_paths_slowly
 from tests.unit.inference.tiny import options, random_context, sample, tiny_engine, tiny_kronos, tiny_tokenizer
@@ -121,3 +131,85 @@ def test_weights_that_give_no_numbers_end_in_a_named_error() -> None:
         model.head.proj_s1.bias[0] = float("nan")
     with pytest.raises(NonFiniteLogitsError):
         sample_paths(pack(model, tiny_tokenizer(), FLOAT32, 512), random_context(*WITHIN), options())
+
+
+def recording_engine(max_context: int = 512) -> Engine:
+    return replace(tiny_engine(max_context), records_steps=True, recorded={})
+
+
+SHAPES = [(1, 30), (3, 30), (1, 5), (2, 1)]  # series, paths
+
+
+@pytest.mark.parametrize(("series", "paths"), SHAPES)
+def test_a_panel_draws_for_each_series_the_very_tokens_that_it_has_alone(series: int, paths: int) -> None:
+    engine, contexts = tiny_engine(), [random_context(*WITHIN, seed=seed) for seed in range(series)]
+    panel = PathSampler(engine, contexts, options().choice, seeds=range(series)).draw(paths)
+    for seed, (context, together) in enumerate(zip(contexts, panel, strict=True)):
+        alone = sample_paths(engine, context, options(paths=paths, seed=seed))
+        assert alone.normalised.shape == (paths, 12, 6)
+        np.testing.assert_array_equal(together.s1, alone.s1)
+        np.testing.assert_array_equal(together.s2, alone.s2)
+        np.testing.assert_array_equal(together.normalised, alone.normalised)
+
+
+def test_paths_drawn_bit_by_bit_are_those_drawn_at_once() -> None:
+    engine, context = tiny_engine(), random_context(*WITHIN)
+    sampler = PathSampler(engine, [context], options().choice, seeds=[7])
+    parts = [sampler.draw(paths)[0] for paths in (1, 20, 4, 5)]
+    at_once = sample_paths(engine, context, options(paths=30))
+    np.testing.assert_array_equal(np.concatenate([part.s1 for part in parts]), at_once.s1)
+    np.testing.assert_array_equal(np.concatenate([part.normalised for part in parts]), at_once.normalised)
+
+
+@pytest.mark.parametrize(("series", "paths"), SHAPES)
+def test_recorded_steps_draw_the_tokens_of_slicing_ones(series: int, paths: int) -> None:
+    """The loop that CUDA records as a graph, run step by step on the CPU."""
+    contexts = [random_context(*WITHIN, seed=seed) for seed in range(series)]
+    stepping, recording = tiny_engine(), recording_engine()
+    for _ in range(2):  # the second time on what was recorded
+        drawn = [
+            PathSampler(engine, contexts, options().choice, range(series)).draw(paths)
+            for engine in (stepping, recording)
+        ]
+        for ours, theirs in zip(*drawn, strict=True):
+            _assert_same(ours, theirs)
+    assert len(recording.recorded) == 1
+    assert not stepping.recorded
+
+
+def test_recorded_steps_of_several_forecasts_in_hand_do_not_mix() -> None:
+    engine = recording_engine()
+    contexts = [random_context(*WITHIN, seed=seed) for seed in range(2)]
+    samplers = [PathSampler(engine, [context], options().choice, [7]) for context in contexts]
+    in_turn = [[sampler.draw(4)[0] for sampler in samplers] for _ in range(2)]
+    for context, *parts in zip(contexts, *in_turn, strict=True):
+        at_once = sample_paths(engine, context, options(paths=8))
+        np.testing.assert_array_equal(np.concatenate([part.s1 for part in parts]), at_once.s1)
+
+
+def test_a_window_that_slides_is_never_recorded() -> None:
+    context = random_context(60, 24, 64)
+    engine = recording_engine(64)
+    _assert_same(sample_paths(engine, context, options()), sample_paths(tiny_engine(64), context, options()))
+    assert not engine.recorded
+
+
+def test_only_a_few_shapes_stay_recorded() -> None:
+    engine, context = recording_engine(), random_context(*WITHIN)
+    for paths in range(4, 4 + MOST_RECORDED + 3):
+        sample_paths(engine, context, options(paths=paths))
+    assert len(engine.recorded) == MOST_RECORDED
+
+
+def test_a_recorded_step_never_waits_for_an_answer_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On tensors without values, whatever would ask for one (a branch, an index, `item`) raises. With the products and
+    the sort that a GPU uses: the CPU's own have no such form."""
+    monkeypatch.setattr(Precision, "packs_with_onednn", lambda *_: False)
+    monkeypatch.setattr(token_choice, "_sorted", lambda probabilities: probabilities.sort(dim=-1).values)
+    engine = recording_engine()
+    PathSampler(engine, [random_context(*WITHIN)], options().choice, [7]).draw(4)
+    (loop,) = engine.recorded.values()
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
+        with pytest.raises(DataDependentOutputException):
+            bool(torch.ones(()))
+        loop.step()

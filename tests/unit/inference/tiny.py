@@ -74,9 +74,11 @@ def random_klines(count: int, seed: int = 0) -> np.ndarray:
     return np.stack((open_, high, low, close, volume, volume * close), axis=1)
 
 
-def random_context(history: int, horizon: int, max_context: int, overflow: Overflow = "slide") -> Context:
+def random_context(
+    history: int, horizon: int, max_context: int, overflow: Overflow = "slide", *, seed: int = 0
+) -> Context:
     return prepare_context(
-        random_klines(history),
+        random_klines(history, seed),
         START_MS + HOUR_MS * np.arange(history),
         interval_ms=HOUR_MS,
         horizon=horizon,

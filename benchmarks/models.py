@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from services.inference.context import Context, prepare_context
 from services.inference.model.config import KronosConfig, TokenizerConfig
@@ -59,18 +60,20 @@ def random_modules(name: str, seed: int = 0) -> tuple[Kronos, KronosTokenizer]:
     return Kronos(SIZES[name].config).eval(), KronosTokenizer(TOKENIZER).eval()
 
 
-def random_walk(history: int, horizon: int, max_context: int, seed: int = 0) -> Context:
-    """Hourly candles of a random walk, as the model reads them."""
+def random_walk_klines(count: int, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Open times [count] in UTC ms and consistent hourly candles [count, 6]."""
     rng = np.random.default_rng(seed)
-    close = 60_000 * np.exp(np.cumsum(rng.normal(0, 0.005, history)))
+    close = 60_000 * np.exp(np.cumsum(rng.normal(0, 0.005, count)))
     opened = np.concatenate((close[:1], close[:-1]))
     high, low = np.maximum(opened, close) * 1.001, np.minimum(opened, close) * 0.999
-    volume = rng.gamma(2, 500, history)
+    volume = rng.gamma(2, 500, count)
+    times = START_MS + HOUR_MS * np.arange(count, dtype=np.int64)
+    return times, np.stack((opened, high, low, close, volume, volume * close), axis=1)
+
+
+def random_walk(history: int, horizon: int, max_context: int, seed: int = 0) -> Context:
+    """A random walk as the model reads it."""
+    times, klines = random_walk_klines(history, seed)
     return prepare_context(
-        np.stack((opened, high, low, close, volume, volume * close), axis=1),
-        START_MS + HOUR_MS * np.arange(history),
-        interval_ms=HOUR_MS,
-        horizon=horizon,
-        max_context=max_context,
-        overflow="trim",
+        klines, times, interval_ms=HOUR_MS, horizon=horizon, max_context=max_context, overflow="trim"
     )

@@ -22,7 +22,7 @@ from torch import Tensor
 from .context import Context
 from .decode_loop import Histories, RecordedLoop, SteppingLoop
 from .engine import Engine
-from .token_choice import Choice
+from .token_choice import MOST_UNIFORM, Choice
 
 Progress = Callable[[int, int], None]  # steps done, steps in all
 
@@ -76,9 +76,20 @@ class PathSampler:
     """
 
     @torch.inference_mode()
-    def __init__(self, engine: Engine, contexts: Sequence[Context], choice: Choice, seeds: Sequence[int]) -> None:
-        """One seed per context; history and horizon are the same in all. Encodes and prefills."""
+    def __init__(
+        self,
+        engine: Engine,
+        contexts: Sequence[Context],
+        choice: Choice,
+        seeds: Sequence[int],
+        *,
+        most_at_once: int | None = None,
+    ) -> None:
+        """One seed per context; history and horizon are the same in all. Encodes and prefills. Of each series at most
+        `most_at_once` paths go side by side; None: as many as fit BYTES_AT_ONCE.
+        """
         self._engine, self._choice = engine, choice
+        self._most_at_once = most_at_once
         self._horizon = contexts[0].horizon
         self._clock = _PhaseClock(engine.device)
         self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -158,23 +169,26 @@ class PathSampler:
         return loop
 
     def _groups(self, count: int) -> tuple[int, int]:
-        """How many groups of how many paths: one, unless the caches and scores of all would not fit BYTES_AT_ONCE. Groups
-        are of one size, so the last may draw more than are wanted."""
+        """How many groups of how many paths. Groups are of one size, so the last may draw more than are wanted."""
+        most = max(FEWEST_PATHS, self._most_at_once or self._most_that_fit())
+        groups = -(-count // most)
+        return groups, max(FEWEST_PATHS, -(-count // groups))
+
+    def _most_that_fit(self) -> int:
+        """How many paths of each series have their caches and scores in BYTES_AT_ONCE."""
         engine, series, horizon = self._engine, self._histories.series, self._horizon
         window = min(self._histories.length + horizon, engine.max_context)
         slides = self._histories.length + horizon > engine.max_context
         config, heads = engine.kronos.config, engine.tokenizer.config.n_heads
         cached = 2 * (config.n_layers + 1) * config.d_model * horizon
         scores = 3 * max(heads, config.n_heads if slides else 0) * horizon * window
-        most = max(FEWEST_PATHS, BYTES_AT_ONCE[engine.device.type] // (4 * (cached + scores) * series))
-        groups = -(-count // most)
-        return groups, max(FEWEST_PATHS, -(-count // groups))
+        return BYTES_AT_ONCE[engine.device.type] // (4 * (cached + scores) * series)
 
 
 def draw_uniforms(generator: torch.Generator, paths: int, horizon: int) -> Tensor:
     """The generator's next numbers, float64 [paths, horizon, 2] for (coarse, fine). Path i's numbers do not depend on how
     many paths follow, nor on how many are drawn at once."""
-    return torch.rand((paths, horizon, 2), generator=generator, dtype=torch.float64)
+    return torch.rand((paths, horizon, 2), generator=generator, dtype=torch.float64).clamp_(max=MOST_UNIFORM)
 
 
 def _embedded_time(engine: Engine, contexts: Sequence[Context]) -> Tensor:

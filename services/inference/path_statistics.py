@@ -96,16 +96,15 @@ def upside_share(paths: Floats, last_close: float) -> Share | None:
 
 
 def paths_needed(share: Share, target_error: float) -> int:
-    """With how many paths a share like this one has a Wilson half-width of at most `target_error`, above 0: the smallest
-    n, by bisection, since the half-width falls as n grows.
+    """How many paths, if the share stays as it is, have a Wilson half-width of at most `target_error` (above 0): the
+    fewest, by bisection, since the half-width falls as paths are added.
     """
-    enough = share.of
-    while wilson_share(round(share.value * enough), enough).half_width > target_error:
-        enough *= 2
-    too_few = 0
+    too_few, enough = 0, 1
+    while _wilson_half_width(share.value, enough) > target_error:
+        too_few, enough = enough, 2 * enough
     while enough - too_few > 1:
         middle = (enough + too_few) // 2
-        if wilson_share(round(share.value * middle), middle).half_width > target_error:
+        if _wilson_half_width(share.value, middle) > target_error:
             too_few = middle
         else:
             enough = middle
@@ -144,14 +143,16 @@ def quantile_band(values: Floats, level: int) -> Band:
 
 def wilson_share(paths: int, of: int) -> Share:
     """The 95 % score interval of a share (Wilson 1927), so that 0 of 30 is not certainty. `of` is at least 1."""
-    share = paths / of
-    centre = share + Z_95**2 / (2 * of)
-    spread = Z_95 * math.sqrt(share * (1 - share) / of + Z_95**2 / (4 * of**2))
-    scale = 1 + Z_95**2 / of
+    share, half_width = paths / of, _wilson_half_width(paths / of, of)
+    centre = (share + Z_95**2 / (2 * of)) / (1 + Z_95**2 / of)
     # At 0 and at `of` the ends are exactly 0 and 1; rounding must not say otherwise.
-    lower = 0.0 if paths == 0 else (centre - spread) / scale
-    upper = 1.0 if paths == of else (centre + spread) / scale
+    lower = 0.0 if paths == 0 else centre - half_width
+    upper = 1.0 if paths == of else centre + half_width
     return Share(share, lower, upper, paths, of)
+
+
+def _wilson_half_width(share: float, of: int) -> float:
+    return Z_95 * math.sqrt(share * (1 - share) / of + Z_95**2 / (4 * of**2)) / (1 + Z_95**2 / of)
 
 
 def count_defects(paths: Floats) -> dict[str, int]:

@@ -14,6 +14,9 @@ from torch import Tensor
 
 from shared.errors import CheckpointError
 
+# The largest uniform number: u * total then never rounds up to total, behind which no token follows.
+MOST_UNIFORM = 1.0 - 2.0**-52
+
 
 class NonFiniteLogitsError(CheckpointError):
     """The model gave logits that are not numbers, so nothing can be drawn."""
@@ -41,18 +44,15 @@ def next_token_distribution(logits: Tensor, choice: Choice) -> Tensor:
 
 
 def draw(probabilities: Tensor, uniforms: Tensor) -> Tensor:
-    """Inverse CDF in float64: probabilities [rows or 1, vocabulary], uniforms float64 [rows] in [0, 1) -> ids [rows].
+    """Inverse CDF in float64: probabilities [rows, vocabulary], uniforms float64 [rows] from 0 to MOST_UNIFORM -> ids
+    [rows].
 
     A token of probability zero is never drawn. Works where `uniforms` lie and answers there: not every device has
     float64. Where probabilities are not finite the answer is some token; see `all_finite`.
     """
-    cumulative = probabilities.to(uniforms.device, torch.float64).cumsum(dim=-1)
-    total = cumulative[:, -1:]
-    # u * total can round up to total, where no token follows; the largest number below it is still the last token's.
-    threshold = torch.minimum(uniforms.unsqueeze(-1) * total, torch.nextafter(total, torch.zeros_like(total)))
-    cumulative = cumulative.expand(len(uniforms), -1).contiguous()
-    ids = torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)
-    return ids.clamp(max=probabilities.shape[-1] - 1)
+    cumulative = probabilities.to(uniforms.device).cumsum(dim=-1, dtype=torch.float64)
+    ids = torch.searchsorted(cumulative, uniforms.unsqueeze(-1) * cumulative[:, -1:], right=True).squeeze(-1)
+    return ids.clamp_(max=probabilities.shape[-1] - 1)
 
 
 def all_finite(probabilities: Tensor) -> Tensor:

@@ -38,33 +38,32 @@ class Heads:
 
 
 class SharedPrefixCache:
-    """One layer's keys and values: a prefix [groups, P, size] for all paths of a series, and for each path its own suffix
-    [groups * paths, capacity, size]."""
+    """One layer's keys and values: a prefix [2, groups, P, size] for all paths of a series, and for each path its own
+    suffix [2, groups * paths, capacity, size]; keys first."""
 
     def __init__(self, heads: Heads) -> None:
         self.heads = heads
-        self._prefix: tuple[Tensor, Tensor] | None = None
-        self._suffix: tuple[Tensor, Tensor] | None = None
+        self._prefix: Tensor | None = None
+        self._suffix: Tensor | None = None
 
-    def store_prefix(self, keys: Tensor, values: Tensor) -> None:
-        """keys, values [groups, P, size]. Memory that fits already is written over: a recorded graph reads it."""
-        if self._prefix is None or self._prefix[0].shape != keys.shape:
-            self._prefix = (keys.contiguous(), values.contiguous())
+    def store_prefix(self, keys_values: Tensor) -> None:
+        """[2, groups, P, size]. Memory that fits already is written over: a recorded graph reads it."""
+        if self._prefix is None or self._prefix.shape != keys_values.shape:
+            self._prefix = keys_values.clone()
         else:
-            self._prefix[0].copy_(keys)
-            self._prefix[1].copy_(values)
+            self._prefix.copy_(keys_values)
 
     def reserve(self, paths: int, capacity: int) -> None:
         """Room for what `paths` paths of each series add. Memory that fits already is kept."""
-        keys, _ = self._stored_prefix()
-        shape = (keys.shape[0] * paths, capacity, self.heads.size)
-        if self._suffix is None or self._suffix[0].shape != shape:
-            self._suffix = (keys.new_zeros(shape), keys.new_zeros(shape))
+        prefix = self._stored_prefix()
+        shape = (2, prefix.shape[1] * paths, capacity, self.heads.size)
+        if self._suffix is None or self._suffix.shape != shape:
+            self._suffix = prefix.new_zeros(shape)
 
-    def append(self, keys: Tensor, values: Tensor, place: Place) -> None:
-        """Store what the paths add at `place`: keys, values [groups, paths * t, size]."""
-        for stored, new in zip(self._stored_suffix(), (keys, values), strict=True):
-            place.write(stored, new.view(len(stored), -1, self.heads.size))
+    def append(self, keys_values: Tensor, place: Place) -> None:
+        """Store what the paths add at `place`: [2, groups, paths * t, size]."""
+        stored = self._stored_suffix()
+        place.write(stored, keys_values.view(2, stored.shape[1], -1, self.heads.size))
 
     def attend(self, queries: Tensor, place: Place) -> Tensor:
         """queries (already scaled) [groups, paths * t, size], contiguous -> same.
@@ -72,27 +71,24 @@ class SharedPrefixCache:
         Every query sees the whole prefix, and of its own path what `place` lets it see.
         """
         prefix_keys, prefix_values = self._stored_prefix()
-        suffix_keys, suffix_values = (place.visible(stored) for stored in self._stored_suffix())
+        suffix_keys, suffix_values = place.visible(self._stored_suffix())
         groups, rows, size = queries.shape
         all_paths, visible, _ = suffix_keys.shape
         prefix, t = prefix_keys.shape[1], groups * rows // all_paths
-        by_path = queries.view(all_paths, t, size)
 
-        scores = queries.new_empty((groups, rows, prefix + visible))
-        own_scores = scores.view(all_paths, t, prefix + visible)[..., prefix:]
-        scores[..., :prefix] = torch.bmm(queries, prefix_keys.transpose(1, 2))
-        own_scores.copy_(torch.bmm(by_path, suffix_keys.transpose(1, 2)))
+        own_scores = torch.bmm(queries.view(all_paths, t, size), suffix_keys.transpose(1, 2))
         place.hide(own_scores)
-        weights = scores.softmax(dim=-1)
+        scores = torch.bmm(queries, prefix_keys.transpose(1, 2))
+        weights = torch.cat((scores, own_scores.view(groups, rows, visible)), dim=-1).softmax(dim=-1)
         attended = torch.bmm(weights[..., :prefix], prefix_values)
         own_weights = weights.view(all_paths, t, prefix + visible)[..., prefix:]
         attended.view(all_paths, t, size).baddbmm_(own_weights, suffix_values)
         return attended
 
-    def _stored_prefix(self) -> tuple[Tensor, Tensor]:
+    def _stored_prefix(self) -> Tensor:
         assert self._prefix is not None, "the prefix is stored before anything attends to it"  # noqa: S101
         return self._prefix
 
-    def _stored_suffix(self) -> tuple[Tensor, Tensor]:
+    def _stored_suffix(self) -> Tensor:
         assert self._suffix is not None, "room for the paths is reserved before they come"  # noqa: S101
         return self._suffix

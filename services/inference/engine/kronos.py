@@ -72,7 +72,7 @@ class PackedKronos:
         caches.prefix_length = s1.shape[1]
         x = self._stack.prefill(self._embed(s1, s2, time), caches.series, caches.layers)
         hidden = normalise(x)
-        caches.dependency.store_prefix(*self._dependency_keys_values(hidden, caches.series))
+        caches.dependency.store_prefix(self._dependency_keys_values(hidden, caches.series))
         return hidden.view(*s1.shape, -1)[:, -1]
 
     def extend(self, s1: Tensor, s2: Tensor, time: Tensor, caches: KronosCaches, place: Place) -> Tensor:
@@ -80,8 +80,7 @@ class PackedKronos:
         [series * paths, t, d_model], normalised but for the norm's weight."""
         x = self._stack.extend(self._embed(s1, s2, time), caches.series, caches.layers, place, caches.prefix_length)
         hidden = normalise(x)
-        keys, values = self._dependency_keys_values(hidden, caches.series)
-        caches.dependency.append(keys, values, place)
+        caches.dependency.append(self._dependency_keys_values(hidden, caches.series), place)
         return hidden.view(*s1.shape, -1)
 
     def s1_logits(self, hidden: Tensor) -> Tensor:
@@ -102,11 +101,10 @@ class PackedKronos:
         tokens = self._s1_table[s1] + self._s2_table[s2]
         return (tokens + time).flatten(0, 1)
 
-    def _dependency_keys_values(self, hidden: Tensor, series: int) -> tuple[Tensor, Tensor]:
-        """hidden [rows, d_model] -> keys and values [groups, rows, size] each."""
+    def _dependency_keys_values(self, hidden: Tensor, series: int) -> Tensor:
+        """hidden [rows, d_model] -> keys and values [2, groups, rows, size]."""
         both = self._key_value(hidden.to(self.precision.activations)).float()
-        keys, values = self._dependency_heads.split(both, series)
-        return keys, values
+        return self._dependency_heads.split(both, series)
 
 
 def _embedding_tables(model: Kronos) -> tuple[Tensor, Tensor]:

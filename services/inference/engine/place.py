@@ -2,7 +2,7 @@
 
 Two ways that give the same numbers. `Span` slices: each step sees just what is there, which is least work. `Slot` holds
 its position in a tensor and masks what is not there yet: every step is the same sequence of kernels on the same memory,
-which is what a CUDA graph needs. `stored` is [all paths, capacity, size] throughout.
+which is what a CUDA graph needs. `stored` is [2, all paths, capacity, size] throughout: keys and values.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from torch import Tensor
 
 class Place(Protocol):
     def write(self, stored: Tensor, new: Tensor) -> None:
-        """Put new [all paths, t, size] into `stored`."""
+        """Put new [2, all paths, t, size] into `stored`."""
 
     def visible(self, stored: Tensor) -> Tensor:
-        """The part of `stored` that any of the new tokens may see: [all paths, visible, size]."""
+        """The part of `stored` that any of the new tokens may see: [2, all paths, visible, size]."""
 
     def hide(self, scores: Tensor) -> None:
         """In scores [all paths, t, visible], in place: -inf where a key comes after its query."""
@@ -34,10 +34,10 @@ class Span:
         self._first, self._end = first, first + count
 
     def write(self, stored: Tensor, new: Tensor) -> None:
-        stored[:, self._first : self._end] = new
+        stored[:, :, self._first : self._end] = new
 
     def visible(self, stored: Tensor) -> Tensor:
-        return stored[:, : self._end]
+        return stored[:, :, : self._end]
 
     def hide(self, scores: Tensor) -> None:
         t, visible = scores.shape[1:]
@@ -57,7 +57,7 @@ class Slot:
         self._places = torch.arange(capacity, device=device)
 
     def write(self, stored: Tensor, new: Tensor) -> None:
-        stored.index_copy_(1, self.position, new)
+        stored.index_copy_(2, self.position, new)
 
     def visible(self, stored: Tensor) -> Tensor:
         return stored

@@ -35,10 +35,10 @@ class Product(ABC):
 
 def pack(weight: Tensor, bias: Tensor | None, precision: Precision) -> Product:
     """weight [out, in] and bias [out], float32, on the device where the product will run. They are copied."""
+    bias = None if bias is None else bias.to(precision.activations, copy=True)
     if precision.name == "int8":
         return _Int8Product(weight, bias)
     weight = weight.to(precision.activations)
-    bias = None if bias is None else bias.to(precision.activations, copy=True)
     if precision.packs_with_onednn(weight.device):
         return _PackedProduct(weight, bias)
     return _PlainProduct(weight, bias)

@@ -47,24 +47,22 @@ class PackedBlock:
     def prefill(self, x: Tensor, series: int, cache: SharedPrefixCache | None) -> Tensor:
         """x [series * t, d_model], whole windows from position 0 -> same, remembered as the cache's prefix if there is
         one."""
-        queries, keys, values = self._project(x, self._window_turns(len(x) // series, series), series)
+        projected = self._project(x, self._window_turns(len(x) // series, series), series)
         if cache is not None:
-            cache.store_prefix(keys, values)
-        attended = functional.scaled_dot_product_attention(
-            queries[None], keys[None], values[None], is_causal=True, scale=1.0
-        )
+            cache.store_prefix(projected[1:])
+        queries, keys, values = projected[:, None]
+        attended = functional.scaled_dot_product_attention(queries, keys, values, is_causal=True, scale=1.0)
         return self._finish(x, self.heads.merge(attended[0], series))
 
     def remember(self, x: Tensor, series: int, cache: SharedPrefixCache) -> None:
         """Like prefill where nobody asks what comes out: x [series * t, d_model] is only remembered."""
-        _, keys, values = self._project(x, self._window_turns(len(x) // series, series), series)
-        cache.store_prefix(keys, values)
+        cache.store_prefix(self._project(x, self._window_turns(len(x) // series, series), series)[1:])
 
     def extend(self, x: Tensor, series: int, cache: SharedPrefixCache, turns: Tensor, place: Place) -> Tensor:
         """x [series * paths * t, d_model], new tokens at `place`; turns of the same rows, or [1, ...] -> same as x."""
-        queries, keys, values = self._project(x, turns, series)
-        cache.append(keys, values, place)
-        return self._finish(x, self.heads.merge(cache.attend(queries, place), series))
+        projected = self._project(x, turns, series)
+        cache.append(projected[1:], place)
+        return self._finish(x, self.heads.merge(cache.attend(projected[0], place), series))
 
     def turns_at(self, place: Place, behind: int) -> Tensor:
         return place.rows_of(self._turns, behind)
@@ -80,15 +78,12 @@ class PackedBlock:
         angles = torch.outer(torch.arange(positions, device=self._frequencies.device).float(), self._frequencies)
         return torch.polar(torch.ones_like(angles), angles)[:, None]
 
-    def _project(self, x: Tensor, turns: Tensor, series: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Rotated queries (scaled), rotated keys and values, each [groups, rows, head size], float32, contiguous."""
-        rows, d_model = x.shape
+    def _project(self, x: Tensor, turns: Tensor, series: int) -> Tensor:
+        """Rotated queries (scaled), rotated keys and values: contiguous float32 [3, groups, rows, head size]."""
         projected = self._query_key_value(normalise(x).to(self._activations)).float()
-        pairs = projected[:, : 2 * d_model].view(rows, 2 * self.heads.count, -1, 2)
-        turned = torch.view_as_real(torch.view_as_complex(pairs) * turns).view(rows, 2 * d_model)
-        queries, keys = self.heads.split(turned, series)
-        (values,) = self.heads.split(projected[:, 2 * d_model :], series)
-        return queries, keys, values
+        pairs = projected.view(len(x), 3 * self.heads.count, -1, 2)[:, : 2 * self.heads.count]
+        torch.view_as_complex(pairs).mul_(turns)
+        return self.heads.split(projected, series)
 
     def _finish(self, x: Tensor, attended: Tensor) -> Tensor:
         x = self._out.add_to(x, attended.to(self._activations))
@@ -115,8 +110,7 @@ class PackedStack:
         """Fill the caches; what the last block would give is not computed. x may be empty."""
         if not len(x):
             for cache in caches:
-                nothing = x.new_empty((series * cache.heads.count, 0, cache.heads.size))
-                cache.store_prefix(nothing, nothing)
+                cache.store_prefix(x.new_empty((2, series * cache.heads.count, 0, cache.heads.size)))
             return
         for block, cache in zip(self._blocks[:-1], caches, strict=False):
             x = block.prefill(x, series, cache)

@@ -13,6 +13,7 @@ import torch
 from services.inference.checkpoints import LoadedModel, ModelPolicy, load_model
 from services.inference.forecaster import Forecaster, Task
 from services.inference.path_sampler import PHASES
+from services.inference.precisions import precisions_of
 from shared.errors import CheckpointError, RequestError
 from shared.settings import Settings, load_settings
 from tests.builders import forecast_request, kline_window
@@ -135,3 +136,60 @@ def test_broken_paths_are_counted_and_kept(settings: Settings) -> None:
     forecast, paths = made.forecast, made.paths
     negative = int((paths[:, :, 4] < 0).any(axis=1).sum())
     assert forecast.defective_paths["negative_volume"] == negative
+
+
+def test_paths_are_drawn_until_the_upside_probability_is_sure_enough(settings: Settings) -> None:
+    window, asked = kline_window(400), forecast_request(num_samples=20, horizon=4, target_error=0.08, temperature=2.0)
+    made = Forecaster(settings).forecast(Task("f", asked, window), silence)
+    upside, count = made.forecast.upside, len(made.paths)
+    assert (upside.upper - upside.lower) / 2 <= 0.08
+    assert made.forecast.paths.shape == made.paths.shape == (count, 4, 6)
+    assert upside.of == count > 20
+    plain = forecast_request(num_samples=count, horizon=4, temperature=2.0)
+    at_once = Forecaster(settings).forecast(Task("f", plain, window), silence)
+    assert np.array_equal(made.paths, at_once.paths)
+
+
+def test_no_more_paths_are_drawn_than_allowed_however_unsure_they_are(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KRONOS_LIMITS__MAX_NUM_SAMPLES", "50")
+    request = forecast_request(num_samples=20, horizon=2, target_error=0.001)
+    made = Forecaster(load_settings()).forecast(Task("f", request, kline_window(400)), silence)
+    assert len(made.paths) == 50
+
+
+def test_a_panel_is_each_of_its_forecasts_alone(settings: Settings) -> None:
+    """Also where one history is shorter, which is then drawn by itself."""
+    request = forecast_request(num_samples=8, horizon=6, history=300)
+    tasks = [
+        Task(f"f{seed}", request.model_copy(update={"seed": seed}), kline_window(count, seed=seed))
+        for seed, count in enumerate((400, 350, 100))
+    ]
+    panel = Forecaster(settings).forecast_panel(tasks, silence)
+    assert [made.forecast.id for made in panel] == ["f0", "f1", "f2"]
+    assert [made.forecast.provenance.side_by_side for made in panel] == [2, 2, 1]
+    for task, made in zip(tasks, panel, strict=True):
+        alone = Forecaster(settings).forecast(task, silence)
+        assert np.array_equal(made.paths, alone.paths)
+        assert made.forecast.close == alone.forecast.close
+        assert made.forecast.provenance.snapshot_sha256 == task.window.content_hash()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_the_record_says_in_which_numbers_was_computed(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    if dtype not in precisions_of(torch.device("cpu")):
+        pytest.skip(f"this processor has no instructions for {dtype}")
+    monkeypatch.setenv("KRONOS_MODEL__DTYPE", dtype)
+    request = forecast_request(num_samples=4, horizon=3)
+    coarse = Forecaster(load_settings()).forecast(Task("f", request, kline_window(400)), silence)
+    assert coarse.forecast.provenance.dtype == dtype
+
+
+def test_ten_thousand_paths_are_drawn_in_groups(settings: Settings) -> None:
+    request = forecast_request(num_samples=10_000, horizon=2, history=64)
+    made = Forecaster(settings).forecast(Task("f", request, kline_window(100)), silence)
+    assert made.paths.shape == (10_000, 2, 6)
+    assert made.forecast.upside.of == 10_000

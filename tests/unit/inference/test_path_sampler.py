@@ -79,21 +79,27 @@ def test_a_path_does_not_depend_on_how_many_are_drawn_beside_it() -> None:
 
 
 @pytest.mark.parametrize(("history", "horizon", "max_context"), [WITHIN, (60, 24, 64)])
+@pytest.mark.parametrize("most_at_once", [1, 4, 5, 9])
 def test_paths_sampled_in_groups_equal_those_sampled_at_once(
-    monkeypatch: pytest.MonkeyPatch, history: int, horizon: int, max_context: int
+    history: int, horizon: int, max_context: int, most_at_once: int
 ) -> None:
-    context = random_context(history, horizon, max_context)
-    at_once = sample(context, options(paths=7), max_context)
-    monkeypatch.setattr(path_sampler, "BYTES_AT_ONCE", {"cpu": 2**17})
+    engine, context = tiny_engine(max_context), random_context(history, horizon, max_context)
+    at_once = sample_paths(engine, context, options(paths=11))
     steps: list[tuple[int, int]] = []
-    grouped = sample_paths(
-        tiny_engine(max_context),
-        context,
-        options(paths=7),
-        progress=lambda done, total: steps.append((done, total)),
-    )
-    assert steps[-1][1] > horizon, "the paths were not split into groups"
-    _assert_same(grouped, at_once)
+    sampler = PathSampler(engine, [context], options().choice, [options().seed], most_at_once=most_at_once)
+    (grouped,) = sampler.draw(11, lambda done, total: steps.append((done, total)))
+    assert steps[-1] == (len(steps), len(steps))
+    assert len(steps) > horizon, "the paths were not split into groups"
+    np.testing.assert_array_equal(grouped.s1, at_once.s1)
+    np.testing.assert_array_equal(grouped.s2, at_once.s2)
+    np.testing.assert_array_equal(grouped.normalised, at_once.normalised)
+
+
+def test_paths_go_in_as_many_groups_as_their_memory_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[tuple[int, int]] = []
+    monkeypatch.setattr(path_sampler, "BYTES_AT_ONCE", {"cpu": 2**18})
+    sample_paths(tiny_engine(), random_context(*WITHIN), options(paths=30), progress=lambda *step: steps.append(step))
+    assert steps[-1][1] > 12
 
 
 def test_top_k_1_makes_all_paths_equal() -> None:

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.inference.path_statistics import (
     AMOUNT,
@@ -12,6 +14,7 @@ from services.inference.path_statistics import (
     LOW,
     VOLUME,
     count_defects,
+    paths_needed,
     quantile_band,
     summarise,
     wilson_share,
@@ -182,3 +185,17 @@ def test_a_path_without_positive_closes_has_no_volatility_but_counts_otherwise()
     assert statistics.upside is not None
     assert statistics.volatility_amplification is not None
     assert (statistics.upside.of, statistics.volatility_amplification.of) == (10, 9)
+
+
+@given(of=st.integers(1, 400), data=st.data(), target=st.floats(0.005, 0.4))
+def test_the_paths_needed_are_the_fewest_that_make_the_half_width_small_enough(
+    of: int, data: st.DataObject, target: float
+) -> None:
+    share = wilson_share(data.draw(st.integers(0, of)), of)
+    needed = paths_needed(share, target)
+    if share.half_width <= target * (1 - 1e-9):
+        assert needed <= of
+    if share.half_width >= target * (1 + 1e-9):
+        assert needed > of
+    multiple = -(-needed // of)  # the same share of more paths, exactly
+    assert wilson_share(share.paths * multiple, of * multiple).half_width <= target * (1 + 1e-9)

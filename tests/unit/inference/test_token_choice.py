@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from services.inference.token_choice import Choice, all_finite, draw, next_token_distribution
+from services.inference.token_choice import MOST_UNIFORM, Choice, all_finite, draw, next_token_distribution
 
 LOGITS = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log()
 
@@ -56,7 +56,7 @@ def test_extreme_logits_and_temperatures_stay_finite() -> None:
 def test_a_draw_inverts_the_cumulative_distribution() -> None:
     probabilities = torch.tensor([[0.5, 0.3, 0.15, 0.05]], dtype=torch.float64)
     uniforms = torch.tensor([0.0, 0.49, 0.51, 0.79, 0.81, 0.96], dtype=torch.float64)
-    assert draw(probabilities, uniforms).tolist() == [0, 0, 1, 1, 2, 3]
+    assert draw(probabilities.expand(6, -1), uniforms).tolist() == [0, 0, 1, 1, 2, 3]
 
 
 def test_each_row_draws_from_its_own_distribution() -> None:
@@ -64,7 +64,7 @@ def test_each_row_draws_from_its_own_distribution() -> None:
     assert draw(probabilities, torch.rand(4, dtype=torch.float64)).tolist() == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("uniform", [0.0, 0.5, 1.0 - 2.0**-53])
+@pytest.mark.parametrize("uniform", [0.0, 0.5, MOST_UNIFORM])
 def test_a_token_of_probability_zero_is_never_drawn(uniform: float) -> None:
     for total in (1.0, 1.0 - 1e-7, 1.0 + 1e-7):
         probabilities = torch.tensor([[0.0, 0.5 * total, 0.0, 0.5 * total, 0.0]])
@@ -73,7 +73,7 @@ def test_a_token_of_probability_zero_is_never_drawn(uniform: float) -> None:
 
 def test_draws_follow_the_distribution() -> None:
     uniforms = torch.rand(20_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    drawn = draw(LOGITS.exp(), uniforms)
+    drawn = draw(LOGITS.exp().expand(len(uniforms), -1), uniforms)
     shares = torch.bincount(drawn, minlength=4) / len(drawn)
     torch.testing.assert_close(shares, torch.tensor([0.5, 0.3, 0.15, 0.05]), atol=0.01, rtol=0)
 

@@ -113,6 +113,7 @@ def demo(port: int, folder: Path) -> None:
 @click.option("--temperature", type=float, help="Above 0; below 1 sharpens and narrows the bands.")
 @click.option("--top-p", type=float, help="Share of probability kept, above 0, to 1.")
 @click.option("--top-k", type=int, help="Tokens kept, 0 for no limit.")
+@click.option("--target-error", type=float, help="Draw until the upside probability is this sure, such as 0.05.")
 @click.option("--seed", type=int, help="The same seed on the same snapshot gives the same paths.")
 @click.option("--model", help=f"One of {', '.join(MODEL_NAMES)}.")
 @click.option("--wait", is_flag=True, help="Wait for the forecast, with a progress bar, and show it.")

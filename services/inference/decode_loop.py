@@ -41,15 +41,25 @@ class Histories:
 
 
 class SteppingLoop:
-    """Any device, any window. Past max_context tokens the window slides, exact and slow, as the reference."""
+    """Any device, any window. Past max_context tokens the window slides, exact and slow, as the reference.
 
-    def __init__(self, model: PackedKronos, histories: Histories, choice: Choice, max_context: int) -> None:
-        self._model, self._histories, self._choice = model, histories, choice
+    Its caches are allocated once and serve one forecast after another (`take_up`).
+    """
+
+    def __init__(self, model: PackedKronos, like: Histories, choice: Choice, max_context: int) -> None:
+        self._model, self._choice = model, choice
         self._max_context = max_context
-        self._caches = model.new_caches(histories.series)
+        self._caches = model.new_caches(like.series)
         self._paths = 0
         self._prefix_start = -1
-        self._prefix_hidden = self._prefill(0)
+        self._prefix_hidden = like.time[:, 0]
+        self._histories = like
+
+    def take_up(self, histories: Histories) -> None:
+        """Prefill these histories, as many as the loop was made for, unless it is at them already."""
+        if histories is not self._histories:
+            self._histories, self._prefix_start = histories, -1
+        self._prefill(0)
 
     def run(self, uniforms: Tensor, on_step: OnStep) -> Tensor:
         """uniforms [series * paths, horizon, 2], the paths of a series together -> tokens [2, series * paths, horizon].
@@ -58,7 +68,6 @@ class SteppingLoop:
         """
         rows, horizon = uniforms.shape[:2]
         self._paths = rows // self._histories.series
-        self._prefill(0)
         self._caches.reserve(self._paths, horizon)
         tokens = self._histories.tokens.new_empty((2, rows, horizon))
         finite = torch.ones((), dtype=torch.bool, device=tokens.device)
@@ -90,14 +99,13 @@ class SteppingLoop:
         s1, s2 = tokens[:, :, fresh:step]
         return self._model.extend(s1, s2, time, self._caches, place)[:, -1], place
 
-    def _prefill(self, start: int) -> Tensor:
-        """Hidden states [series, d_model] behind the history from `start` on."""
+    def _prefill(self, start: int) -> None:
+        """Have the hidden states [series, d_model] behind the history from `start` on."""
         if start != self._prefix_start:
             s1, s2 = self._histories.tokens[:, :, start:]
             time = self._histories.time[:, start : self._histories.length]
             self._prefix_hidden = self._model.prefill(s1, s2, time, self._caches)
             self._prefix_start = start
-        return self._prefix_hidden
 
 
 class RecordedLoop:

@@ -29,7 +29,7 @@ Progress = Callable[[int, int], None]  # steps done, steps in all
 BYTES_AT_ONCE = {"cpu": 128 * 2**20, "cuda": 8 * 2**30, "mps": 2**30}  # for the paths side by side, beyond the weights
 # Products of fewer rows than this take other kernels, whose sums end in another last bit; so fewer are never sent.
 FEWEST_PATHS = 4
-MOST_RECORDED = 4  # shapes of forecast whose recorded steps are kept
+MOST_RECORDED = 4  # shapes of forecast whose recorded steps are kept; of others the last one's caches
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class PathSampler:
         *,
         most_at_once: int | None = None,
     ) -> None:
-        """One seed per context; history and horizon are the same in all. Encodes and prefills. Of each series at most
+        """One seed per context; history and horizon are the same in all. Encodes the histories. Of each series at most
         `most_at_once` paths go side by side; None: as many as fit BYTES_AT_ONCE.
         """
         self._engine, self._choice = engine, choice
@@ -97,10 +97,6 @@ class PathSampler:
             candles = np.stack([context.normalised for context in contexts])
             tokens = engine.tokenizer.encode(torch.from_numpy(candles).to(engine.device))
         self._histories = Histories(tokens, _embedded_time(engine, contexts))
-        self._stepping: SteppingLoop | None = None
-        if not self._is_recorded:
-            with self._clock.phase("prefill"):
-                self._stepping = SteppingLoop(engine.kronos, self._histories, choice, engine.max_context)
         with self._clock.phase("detokenise"):
             start = max(0, self._histories.length + self._horizon - engine.max_context)
             self._shown = engine.tokenizer.remember(tokens[:, :, start:])
@@ -142,47 +138,61 @@ class PathSampler:
         loop = self._loop(paths)
         with self._clock.phase("decode"):
             drawn = loop.run(uniforms.flatten(0, 1).to(_float64_device(self._engine.device)), on_step)
-        with self._clock.phase("detokenise"):
-            candles = self._engine.tokenizer.decode(drawn, self._shown)
         tokens = drawn.unflatten(1, (-1, paths))
-        return tokens[:, :, :wanted], candles.unflatten(0, (-1, paths))[:, :wanted]
+        with self._clock.phase("detokenise"):
+            candles = self._detokenise(tokens)
+        return tokens[:, :, :wanted], candles[:, :wanted]
 
-    @property
-    def _is_recorded(self) -> bool:
-        return (
-            self._engine.records_steps and self._histories.length + self._horizon <= self._engine.max_context
-        )  # a window that slides has no two equal steps
+    def _detokenise(self, tokens: Tensor) -> Tensor:
+        """[2, series, paths, horizon] -> candles [series, paths, horizon, 6], in groups of their own: here all steps of a
+        path are scored at once."""
+        scores = 3 * self._engine.tokenizer.config.n_heads * self._horizon * self._window
+        groups = -(-tokens.shape[2] // max(FEWEST_PATHS, self._most_that_fit(scores)))
+        decoded = [
+            self._engine.tokenizer.decode(group.flatten(1, 2), self._shown).unflatten(0, (group.shape[1], -1))
+            for group in tokens.tensor_split(groups, dim=2)
+        ]
+        return torch.cat(decoded, dim=1)
 
     def _loop(self, paths: int) -> SteppingLoop | RecordedLoop:
-        """What draws `paths` paths of each series, at these histories."""
-        if self._stepping is not None:
-            return self._stepping
-        shape = (self._histories.series, self._histories.length, self._horizon, paths, self._choice)
-        recorded = self._engine.recorded
-        if shape not in recorded:
-            while len(recorded) >= MOST_RECORDED:
-                del recorded[next(iter(recorded))]  # the oldest: each holds its caches and a graph
-            recorded[shape] = RecordedLoop(self._engine.kronos, self._histories, self._choice, paths)
-        loop: RecordedLoop = recorded[shape]
+        """What draws `paths` paths of each series, at these histories; its memory serves forecasts of this shape to come."""
+        engine, histories = self._engine, self._histories
+        # A window that slides has no two equal steps.
+        recorded = engine.records_steps and histories.length + self._horizon <= engine.max_context
+        shape = (recorded, histories.series, histories.length, self._horizon, paths, self._choice)
+        if shape not in engine.loops:
+            while len(engine.loops) >= (MOST_RECORDED if recorded else 1):
+                del engine.loops[next(iter(engine.loops))]  # the oldest
+            engine.loops[shape] = (
+                RecordedLoop(engine.kronos, histories, self._choice, paths)
+                if recorded
+                else SteppingLoop(engine.kronos, histories, self._choice, engine.max_context)
+            )
+        loop: SteppingLoop | RecordedLoop = engine.loops[shape]
         with self._clock.phase("prefill"):
-            loop.take_up(self._histories)
+            loop.take_up(histories)
         return loop
 
     def _groups(self, count: int) -> tuple[int, int]:
         """How many groups of how many paths. Groups are of one size, so the last may draw more than are wanted."""
-        most = max(FEWEST_PATHS, self._most_at_once or self._most_that_fit())
+        most = max(FEWEST_PATHS, self._most_at_once or self._most_that_fit(self._numbers_of_a_path()))
         groups = -(-count // most)
         return groups, max(FEWEST_PATHS, -(-count // groups))
 
-    def _most_that_fit(self) -> int:
-        """How many paths of each series have their caches and scores in BYTES_AT_ONCE."""
-        engine, series, horizon = self._engine, self._histories.series, self._horizon
-        window = min(self._histories.length + horizon, engine.max_context)
-        slides = self._histories.length + horizon > engine.max_context
-        config, heads = engine.kronos.config, engine.tokenizer.config.n_heads
+    def _numbers_of_a_path(self) -> int:
+        """In the caches, and in the scores of a step, or of all steps where the window slides."""
+        config, horizon = self._engine.kronos.config, self._horizon
+        slides = self._histories.length + horizon > self._engine.max_context
         cached = 2 * (config.n_layers + 1) * config.d_model * horizon
-        scores = 3 * max(heads, config.n_heads if slides else 0) * horizon * window
-        return BYTES_AT_ONCE[engine.device.type] // (4 * (cached + scores) * series)
+        return cached + 3 * config.n_heads * self._window * (horizon if slides else 1)
+
+    def _most_that_fit(self, numbers_of_a_path: int) -> int:
+        """How many paths of each series go into BYTES_AT_ONCE."""
+        return BYTES_AT_ONCE[self._engine.device.type] // (4 * numbers_of_a_path * self._histories.series)
+
+    @property
+    def _window(self) -> int:
+        return min(self._histories.length + self._horizon, self._engine.max_context)
 
 
 def draw_uniforms(generator: torch.Generator, paths: int, horizon: int) -> Tensor:

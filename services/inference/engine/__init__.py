@@ -31,9 +31,8 @@ class Engine:
     device: torch.device
     precision: Precision
     max_context: int  # tokens that the model reads at once
-    # Whether steps are recorded once for a shape of forecast and replayed (CUDA graphs), and what was recorded by shape.
-    records_steps: bool
-    recorded: dict[Hashable, Any] = field(default_factory=dict, compare=False)
+    records_steps: bool  # whether steps are recorded once for a shape of forecast and replayed (CUDA graphs)
+    loops: dict[Hashable, Any] = field(default_factory=dict, compare=False)  # that drew forecasts, with their caches
 
 
 def pack(kronos: Kronos, tokenizer: KronosTokenizer, precision: Precision, max_context: int) -> Engine:

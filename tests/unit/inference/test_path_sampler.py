@@ -8,6 +8,7 @@ import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from services.inference import path_sampler, token_choice
+from services.inference.decode_loop import SteppingLoop
 from services.inference.engine import FLOAT32, Engine, Precision, pack
 from services.inference.path_sampler import (
     MOST_RECORDED,
@@ -97,7 +98,7 @@ def test_paths_sampled_in_groups_equal_those_sampled_at_once(
 
 def test_paths_go_in_as_many_groups_as_their_memory_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[tuple[int, int]] = []
-    monkeypatch.setattr(path_sampler, "BYTES_AT_ONCE", {"cpu": 2**18})
+    monkeypatch.setattr(path_sampler, "BYTES_AT_ONCE", {"cpu": 2**17})
     sample_paths(tiny_engine(), random_context(*WITHIN), options(paths=30), progress=lambda *step: steps.append(step))
     assert steps[-1][1] > 12
 
@@ -140,7 +141,7 @@ def test_weights_that_give_no_numbers_end_in_a_named_error() -> None:
 
 
 def recording_engine(max_context: int = 512) -> Engine:
-    return replace(tiny_engine(max_context), records_steps=True, recorded={})
+    return replace(tiny_engine(max_context), records_steps=True, loops={})
 
 
 SHAPES = [(1, 30), (3, 30), (1, 5), (2, 1)]  # series, paths
@@ -179,12 +180,12 @@ def test_recorded_steps_draw_the_tokens_of_slicing_ones(series: int, paths: int)
         ]
         for ours, theirs in zip(*drawn, strict=True):
             _assert_same(ours, theirs)
-    assert len(recording.recorded) == 1
-    assert not stepping.recorded
+    assert len(recording.loops) == 1
 
 
-def test_recorded_steps_of_several_forecasts_in_hand_do_not_mix() -> None:
-    engine = recording_engine()
+@pytest.mark.parametrize("records_steps", [False, True])
+def test_several_forecasts_in_hand_do_not_mix(records_steps: bool) -> None:
+    engine = replace(tiny_engine(), records_steps=records_steps)
     contexts = [random_context(*WITHIN, seed=seed) for seed in range(2)]
     samplers = [PathSampler(engine, [context], options().choice, [7]) for context in contexts]
     in_turn = [[sampler.draw(4)[0] for sampler in samplers] for _ in range(2)]
@@ -197,14 +198,14 @@ def test_a_window_that_slides_is_never_recorded() -> None:
     context = random_context(60, 24, 64)
     engine = recording_engine(64)
     _assert_same(sample_paths(engine, context, options()), sample_paths(tiny_engine(64), context, options()))
-    assert not engine.recorded
+    assert [type(loop) for loop in engine.loops.values()] == [SteppingLoop]
 
 
 def test_only_a_few_shapes_stay_recorded() -> None:
     engine, context = recording_engine(), random_context(*WITHIN)
     for paths in range(4, 4 + MOST_RECORDED + 3):
         sample_paths(engine, context, options(paths=paths))
-    assert len(engine.recorded) == MOST_RECORDED
+    assert len(engine.loops) == MOST_RECORDED
 
 
 def test_a_recorded_step_never_waits_for_an_answer_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +215,7 @@ def test_a_recorded_step_never_waits_for_an_answer_of_the_device(monkeypatch: py
     monkeypatch.setattr(token_choice, "_sorted", lambda probabilities: probabilities.sort(dim=-1).values)
     engine = recording_engine()
     PathSampler(engine, [random_context(*WITHIN)], options().choice, [7]).draw(4)
-    (loop,) = engine.recorded.values()
+    (loop,) = engine.loops.values()
     with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
         with pytest.raises(DataDependentOutputException):
             bool(torch.ones(()))

@@ -11,9 +11,9 @@ from shared.settings import Dtype
 
 
 def choose_precision(dtype: Dtype, device: torch.device) -> Precision:
-    """`auto` takes bfloat16 where the device has instructions for it, else float32. int8 is for those who name it: it is
-    hardly faster (docs/performance.md), and one scale for the activations of all rows makes a path hang on its
-    neighbours. Raises SettingsError where a device lacks what a dtype needs.
+    """`auto` takes bfloat16 where the device has instructions for it, else float32. int8 is for those who name it: one
+    scale for the activations of all rows makes a path hang on its neighbours, and it has not been seen with published
+    weights yet (docs/performance.md). Raises SettingsError where a device lacks what a dtype needs.
     """
     available = precisions_of(device)
     if dtype == "auto":

@@ -109,3 +109,18 @@ def test_a_forecast_outlives_a_redis_that_goes_away_while_it_is_made(house: Hous
         assert house.queue.status("during").state == "finished"
         assert worker.process.poll() is None
         assert "Traceback" not in worker.log()
+
+
+def test_a_panel_outlives_a_redis_that_goes_away_while_it_is_drawn(house: House) -> None:
+    with worker_on(house.port, house.folder) as worker:
+        request = forecast_request(house.snapshot_id, num_samples=200, horizon=300)
+        house.queue.enqueue_many({"one": request, "two": request})
+        eventually(lambda: house.queue.status("two").progress, 30, worker.log)
+        house.kill_redis()
+        worker.wait_for_log("waiting_for_redis", 120)
+        house.start_redis()
+        eventually(lambda: all(house.forecasts.exists(one) for one in ("one", "two")), 60, worker.log)
+        eventually(lambda: all(house.queue.status(one).state == "finished" for one in ("one", "two")), 60, worker.log)
+        assert [house.forecasts.load(one).provenance.side_by_side for one in ("one", "two")] == [2, 2]
+        assert worker.process.poll() is None
+        assert "Traceback" not in worker.log()

@@ -1,10 +1,11 @@
-"""A worker dies in the middle of a forecast: the next one on that machine takes it up."""
+"""A worker dies in the middle of its work: the next one on that machine takes it up."""
 
 from __future__ import annotations
 
 import signal
 from pathlib import Path
 
+import pytest
 from redis import Redis
 
 from shared.forecast_queue import ForecastQueue
@@ -15,15 +16,20 @@ from tests.processes import eventually, service
 from tests.tiny_models import write_tiny_models
 
 
-def test_a_forecast_whose_worker_was_killed_is_made_by_the_next_one(
-    redis: Redis, redis_url: str, tmp_path: Path
-) -> None:
-    environment = {
+@pytest.fixture
+def environment(redis_url: str, tmp_path: Path) -> dict[str, str]:
+    return {
         "KRONOS_REDIS__URL": redis_url,
         "KRONOS_MODEL__LOCAL_DIR": str(write_tiny_models(tmp_path)),
         "KRONOS_MODEL__ALLOW_HUB": "false",
         "KRONOS_WORKER__THREADS": "1",
+        "KRONOS_WORKER__FORECASTS_AT_ONCE": "3",
     }
+
+
+def test_a_forecast_whose_worker_was_killed_is_made_by_the_next_one(
+    redis: Redis, environment: dict[str, str], tmp_path: Path
+) -> None:
     queue, forecasts = ForecastQueue(redis, settings().queue), ForecastStore(redis, keep=10)
     snapshot_id = KlineStore(redis, keep=10).save(kline_window())
     with service("worker", environment, tmp_path) as first:
@@ -36,3 +42,23 @@ def test_a_forecast_whose_worker_was_killed_is_made_by_the_next_one(
         second.wait_for_log("forecast_given_back")
         eventually(lambda: forecasts.exists("orphan"), 120, second.log)
     assert queue.status("orphan").tries == 2
+
+
+def test_of_a_panel_whose_worker_was_killed_each_is_made_by_the_next_one_and_alone(
+    redis: Redis, environment: dict[str, str], tmp_path: Path
+) -> None:
+    queue, forecasts = ForecastQueue(redis, settings().queue), ForecastStore(redis, keep=10)
+    snapshot_id = KlineStore(redis, keep=10).save(kline_window())
+    orphans, later = ["one", "two", "three"], "later"
+    with service("worker", environment, tmp_path) as first:
+        first.wait_for_log("worker_ready")
+        request = forecast_request(snapshot_id, num_samples=100, horizon=300)
+        queue.enqueue_many(dict.fromkeys([*orphans, later], request))
+        eventually(lambda: all(queue.status(one).progress for one in orphans), 30, first.log)
+        first.end(signal.SIGKILL)
+    assert [queue.status(one).state for one in (*orphans, later)] == ["running"] * 3 + ["queued"]
+    with service("worker", environment, tmp_path) as second:
+        eventually(lambda: all(forecasts.exists(one) for one in (*orphans, later)), 120, second.log)
+        assert second.log().count("forecast_given_back") == 3
+    assert [queue.status(one).tries for one in (*orphans, later)] == [2, 2, 2, 1]
+    assert {forecasts.load(one).provenance.side_by_side for one in orphans} == {1}, "one of them may have killed it"

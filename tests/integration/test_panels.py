@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -177,17 +176,28 @@ def test_sigterm_gives_back_in_their_order_those_that_go_alone_after_their_panel
         assert worker.end(signal.SIGTERM) == 0
     assert stores.queue.status("a").state == "finished"
     waiting = [stores.queue.status(one) for one in ("new", "b", "later")]
-    assert [(one.state, one.position) for one in waiting] == [("queued", 0), ("queued", 1), ("queued", 2)]
+    places = [(one.state, one.position) for one in waiting]
+    assert places == [("queued", 0), ("queued", 1), ("queued", 2)], worker.log()
     assert Queue(settings().queue.name, connection=redis).started_job_registry.count == 0
     with start(at_once=3):
         assert ends(stores, "new", "b", "later") == ["failed", "finished", "finished"]
 
 
-def test_a_panel_may_take_as_long_as_its_forecasts_would_have_one_by_one(redis: Redis, start: Start) -> None:
-    klines_and_all = settings().queue.model_copy(update={"job_timeout": 2})  # seconds, fewer than the knob allows
-    queue = ForecastQueue(redis, klines_and_all)
-    assert queue is not None
-    time.sleep(0)
+def test_a_panel_may_take_as_long_as_its_forecasts_may_one_after_the_other(
+    redis: Redis, stores: Stores, start: Start
+) -> None:
+    impatient = Stores(
+        stores.klines,
+        stores.forecasts,
+        ForecastQueue(redis, settings().queue.model_copy(update={"job_timeout": 2})),  # seconds; a knob has at least 10
+    )
+    ids = [f"long{number}" for number in range(8)]
+    for one in ids:
+        enqueue(impatient, one, **LONG)
+    with start(at_once=8):
+        assert ends(stores, *ids) == ["finished"] * 8
+    assert drawn_beside(stores, *ids) == [8] * 8
+    assert stores.forecasts.load(ids[0]).provenance.timings_s["total"] > 2
 
 
 def test_what_cannot_be_begun_is_not_taken_along(redis: Redis, stores: Stores) -> None:

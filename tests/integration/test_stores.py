@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from redis import Redis
+from redis.client import Pipeline
+from rq.executions import Execution
+from rq.job import Job
 
 from shared.errors import KlineError, NotFoundError, SettingsError, StoreUnavailableError
 from shared.forecast_queue import ForecastQueue
@@ -123,6 +128,23 @@ def test_one_forecast_id_enters_the_queue_once(redis: Redis) -> None:
     assert queue.waiting() == 1
     status = queue.status("BTCUSDT-1h-20250101T000000Z")
     assert (status.state, status.position, status.error) == ("queued", 0, None)
+
+
+def test_workers_that_take_jobs_along_at_the_same_time_never_take_the_same(redis: Redis) -> None:
+    queue = ForecastQueue(redis, settings().queue)
+    waiting = [f"waiting-{number}" for number in range(60)]
+    queue.enqueue_many({one: forecast_request(horizon=3 + number % 2) for number, one in enumerate(waiting)})
+
+    def take(worker: int) -> list[str]:
+        def begin(job: Job, pipe: Pipeline) -> Execution:
+            return Execution.create(job, ttl=60, pipeline=pipe, worker_name=f"worker-{worker}")
+
+        return [one.job_id for one in queue.take_along(lambda request: request.horizon == 3, 7, begin)]
+
+    with ThreadPoolExecutor(8) as pool:
+        taken = [one for along in pool.map(take, range(8)) for one in along]
+    assert sorted(taken) == sorted(waiting[::2])
+    assert [queue.status(one).position for one in waiting[1::2]] == list(range(30))
 
 
 def test_an_unknown_job_is_not_found_by_name(redis: Redis) -> None:

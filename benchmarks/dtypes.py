@@ -143,9 +143,9 @@ def _first_distributions(engine: Engine, context: Context, choice: Choice, given
     caches = kronos.new_caches(1)
     hidden = kronos.prefill(s1, s2, time, caches).expand(4, -1).contiguous()  # products of one row are another kernel
     caches.reserve(4, 1)
-    coarse = next_token_distribution(kronos.s1_logits(hidden), choice)
+    coarse = next_token_distribution(kronos.s1_logits(hidden).float(), choice)
     token = coarse.argmax(dim=-1) if given is None else torch.full((4,), given)
-    fine = next_token_distribution(kronos.s2_logits(hidden, token, caches, Span(0, 0)), choice)
+    fine = next_token_distribution(kronos.s2_logits(hidden, token, caches, Span(0, 0)).float(), choice)
     return coarse[0].double().numpy(), fine[0].double().numpy()
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .engine.kronos import KronosCaches, PackedKronos
 from .engine.place import Place, Slot, Span
-from .token_choice import Choice, NonFiniteLogitsError, all_finite, draw, next_token_distribution
+from .token_choice import Choice, NonFiniteLogitsError, choose
 
 OnStep = Callable[[int], None]  # steps done
 
@@ -198,13 +198,11 @@ def choose_tokens(
 ) -> Tensor:
     """Draw the coarse and then the fine token for hidden [rows, d_model] with uniforms [rows, 2] into out [2, rows].
 
-    Returns whether all probabilities were numbers, as a bool that stays on the device.
+    Returns whether all logits were numbers, as a bool that stays on the device.
     """
-    s1_distribution = next_token_distribution(model.s1_logits(hidden), choice)
-    out[0] = draw(s1_distribution, uniforms[:, 0])
-    s2_distribution = next_token_distribution(model.s2_logits(hidden, out[0], caches, place), choice)
-    out[1] = draw(s2_distribution, uniforms[:, 1])
-    return all_finite(s1_distribution) & all_finite(s2_distribution)
+    s1_finite = choose(model.s1_logits(hidden), choice, uniforms[:, 0], out[0], model.kernels)
+    s2_logits = model.s2_logits(hidden, out[0], caches, place)
+    return s1_finite & choose(s2_logits, choice, uniforms[:, 1], out[1], model.kernels)
 
 
 def refuse_non_finite(finite: Tensor) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from services.inference.native.kernels import Kernels
 from shared.errors import CheckpointError
 
 # The largest uniform number: u * total then never rounds up to total, behind which no token follows.
@@ -30,6 +31,20 @@ class Choice:
     temperature: float
     top_k: int
     top_p: float
+
+
+def choose(logits: Tensor, choice: Choice, uniforms: Tensor, out: Tensor, kernels: Kernels | None) -> Tensor:
+    """Draw from logits [rows, vocabulary] with uniforms float64 [rows] into out int64 [rows]; by `kernels`, which do the
+    same without a sort, or torch.
+
+    Returns whether all logits were numbers, as a bool that stays on their device; where not, the token is any.
+    """
+    if kernels is not None:
+        finite = kernels.choose(logits, choice.temperature, choice.top_k, choice.top_p, uniforms, out)
+        return torch.tensor(finite)
+    probabilities = next_token_distribution(logits.float(), choice)
+    out.copy_(draw(probabilities, uniforms))
+    return all_finite(probabilities)
 
 
 def next_token_distribution(logits: Tensor, choice: Choice) -> Tensor:

@@ -1,7 +1,7 @@
 """The model as it is run: the same arithmetic as `model/`, each piece done once, in the form that the processor likes best.
 
-`model/` is what is loaded, trained and checked; an engine is packed from it and cannot be trained. Imports torch and
-`model/` alone.
+`model/` is what is loaded, trained and checked; an engine is packed from it and cannot be trained. Imports torch, `model/`
+and `native/` alone.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 
 from services.inference.model.kronos import Kronos
 from services.inference.model.tokenizer import KronosTokenizer
+from services.inference.native.kernels import Kernels
 
 from .kronos import PackedKronos
 from .precision import FLOAT32, Precision
@@ -35,12 +36,16 @@ class Engine:
     loops: dict[Hashable, Any] = field(default_factory=dict, compare=False)  # that drew forecasts, with their caches
 
 
-def pack(kronos: Kronos, tokenizer: KronosTokenizer, precision: Precision, max_context: int) -> Engine:
-    """Both modules in float32 on one device; nothing of them is kept, so their memory can go."""
-    packed = PackedKronos(kronos, precision, max_context)
+def pack(
+    kronos: Kronos, tokenizer: KronosTokenizer, precision: Precision, max_context: int, kernels: Kernels | None = None
+) -> Engine:
+    """Both modules in float32 on one device; nothing of them is kept, so their memory can go. `kernels` do what lies
+    between the products, on a processor; None: torch does.
+    """
+    packed = PackedKronos(kronos, precision, kernels, max_context)
     return Engine(
         packed,
-        PackedTokenizer(tokenizer, max_context),
+        PackedTokenizer(tokenizer, kernels, max_context),
         packed.device,
         precision,
         max_context,

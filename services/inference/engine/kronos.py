@@ -14,18 +14,19 @@ from torch import Tensor
 
 from services.inference.model.config import DEPENDENCY_HEADS
 from services.inference.model.kronos import Kronos
+from services.inference.native.kernels import Kernels
 
-from .attention import Heads, SharedPrefixCache
+from .attention import Heads, PrefixCache
 from .place import Place
 from .precision import Precision
 from .products import pack
-from .stack import PackedStack, normalise
+from .stack import PackedStack, new_cache, normalise
 
 
 class KronosCaches:
     """What the model remembers of the forecasts in hand: `series` histories, and paths behind each."""
 
-    def __init__(self, series: int, layers: list[SharedPrefixCache], dependency: SharedPrefixCache) -> None:
+    def __init__(self, series: int, layers: list[PrefixCache], dependency: PrefixCache) -> None:
         self.series, self.layers, self.dependency = series, layers, dependency
         self.prefix_length = 0
 
@@ -37,12 +38,12 @@ class KronosCaches:
 
 class PackedKronos:
     @torch.inference_mode()
-    def __init__(self, model: Kronos, precision: Precision, max_context: int) -> None:
-        self.config, self.precision = model.config, precision
+    def __init__(self, model: Kronos, precision: Precision, kernels: Kernels | None, max_context: int) -> None:
+        self.config, self.precision, self.kernels = model.config, precision, kernels
         self.device = model.head.proj_s1.weight.device
         self._s1_table, self._s2_table = _embedding_tables(model)
         self._time = deepcopy(model.time_emb)  # its own memory: the checkpoint's mapped file can be let go
-        self._stack = PackedStack(model.transformer, precision, max_context)
+        self._stack = PackedStack(model.transformer, precision, kernels, max_context)
         attention, d_model = model.dep_layer.cross_attn, model.config.d_model
         self._dependency_heads = Heads(DEPENDENCY_HEADS, d_model // DEPENDENCY_HEADS)
         queries = attention.q_proj(model.embedding.emb_s1.weight)
@@ -59,7 +60,7 @@ class PackedKronos:
         self._s2_head = pack(head.proj_s2.weight * model.dep_layer.norm.weight, head.proj_s2.bias, precision)
 
     def new_caches(self, series: int) -> KronosCaches:
-        return KronosCaches(series, self._stack.new_caches(), SharedPrefixCache(self._dependency_heads))
+        return KronosCaches(series, self._stack.new_caches(), new_cache(self._dependency_heads, self.precision, self.kernels))
 
     def embed_time(self, time_features: Tensor) -> Tensor:
         """int64 [..., 5] -> [..., d_model]."""
@@ -71,40 +72,38 @@ class PackedKronos:
         but for the norm's weight. What was remembered before is forgotten."""
         caches.prefix_length = s1.shape[1]
         x = self._stack.prefill(self._embed(s1, s2, time), caches.series, caches.layers)
-        hidden = normalise(x)
-        caches.dependency.store_prefix(self._dependency_keys_values(hidden, caches.series))
+        hidden = normalise(x, torch.float32, self.kernels)
+        keys_values = self._dependency_keys_values(hidden).float()
+        caches.dependency.store_prefix(self._dependency_heads.split(keys_values, caches.series))
         return hidden.view(*s1.shape, -1)[:, -1]
 
     def extend(self, s1: Tensor, s2: Tensor, time: Tensor, caches: KronosCaches, place: Place) -> Tensor:
         """New tokens s1, s2 [series * paths, t] at `place`, time [same or 1, t, d_model] -> their hidden states
         [series * paths, t, d_model], normalised but for the norm's weight."""
-        x = self._stack.extend(self._embed(s1, s2, time), caches.series, caches.layers, place, caches.prefix_length)
-        hidden = normalise(x)
-        caches.dependency.append(self._dependency_keys_values(hidden, caches.series), place)
+        x = self._stack.extend(self._embed(s1, s2, time), caches.layers, place, caches.prefix_length)
+        hidden = normalise(x, torch.float32, self.kernels)
+        caches.dependency.append(self._dependency_keys_values(hidden), place)
         return hidden.view(*s1.shape, -1)
 
     def s1_logits(self, hidden: Tensor) -> Tensor:
-        """hidden [rows, d_model] -> float32 [rows, s1 vocabulary]."""
-        return self._s1_head(hidden.to(self.precision.activations)).float()
+        """hidden [rows, d_model] -> [rows, s1 vocabulary], in the precision's dtype."""
+        return self._s1_head(hidden.to(self.precision.activations))
 
     def s2_logits(self, hidden: Tensor, s1: Tensor, caches: KronosCaches, place: Place) -> Tensor:
-        """hidden [series * paths, d_model] and the coarse tokens drawn from it [series * paths] -> float32
-        [series * paths, s2 vocabulary]. `place` is where hidden's own token was put."""
-        heads = self._dependency_heads
-        (queries,) = heads.split(self._query_table.index_select(0, s1), caches.series)
-        attended = heads.merge(caches.dependency.attend(queries, place), caches.series)
-        conditioned = self._dependency_out.add_to(hidden * self._hidden_scale, attended.to(self.precision.activations))
-        return self._s2_head(normalise(conditioned).to(self.precision.activations)).float()
+        """hidden [series * paths, d_model] and the coarse tokens drawn from it [series * paths] -> [series * paths, s2
+        vocabulary], in the precision's dtype. `place` is where hidden's own token was put."""
+        attended = caches.dependency.attend(self._query_table.index_select(0, s1), place)
+        conditioned = self._dependency_out.add_to(hidden * self._hidden_scale, attended)
+        return self._s2_head(normalise(conditioned, self.precision.activations, self.kernels))
 
     def _embed(self, s1: Tensor, s2: Tensor, time: Tensor) -> Tensor:
         """-> [rows * t, d_model]."""
         tokens = self._s1_table[s1] + self._s2_table[s2]
         return (tokens + time).flatten(0, 1)
 
-    def _dependency_keys_values(self, hidden: Tensor, series: int) -> Tensor:
-        """hidden [rows, d_model] -> keys and values [2, groups, rows, size]."""
-        both = self._key_value(hidden.to(self.precision.activations)).float()
-        return self._dependency_heads.split(both, series)
+    def _dependency_keys_values(self, hidden: Tensor) -> Tensor:
+        """hidden [rows, d_model] -> keys and values [rows, 2 * d_model]."""
+        return self._key_value(hidden.to(self.precision.activations))
 
 
 def _embedding_tables(model: Kronos) -> tuple[Tensor, Tensor]:

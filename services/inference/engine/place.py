@@ -31,13 +31,13 @@ class Span:
     """`count` new tokens of each path behind `first` that it has already."""
 
     def __init__(self, first: int, count: int) -> None:
-        self._first, self._end = first, first + count
+        self.first, self.end = first, first + count
 
     def write(self, stored: Tensor, new: Tensor) -> None:
-        stored[:, :, self._first : self._end] = new
+        stored[:, :, self.first : self.end] = new
 
     def visible(self, stored: Tensor) -> Tensor:
-        return stored[:, :, : self._end]
+        return stored[:, :, : self.end]
 
     def hide(self, scores: Tensor) -> None:
         t, visible = scores.shape[1:]
@@ -46,7 +46,7 @@ class Span:
             scores.masked_fill_(later, float("-inf"))
 
     def rows_of(self, table: Tensor, behind: int) -> Tensor:
-        return table[behind + self._first : behind + self._end]
+        return table[behind + self.first : behind + self.end]
 
 
 class Slot:

@@ -15,24 +15,36 @@ from torch.nn import functional
 
 from services.inference.model.attention import SelfAttention
 from services.inference.model.layers import NORM_EPSILON, TransformerBlock
+from services.inference.native.kernels import Kernels
 
-from .attention import Heads, SharedPrefixCache
+from .attention import Heads, PrefixCache, TorchPrefixCache
+from .native_attention import NativePrefixCache
 from .place import Place
 from .precision import Precision
 from .products import pack
 
 
-def normalise(x: Tensor) -> Tensor:
-    """RMS norm without its weight, which is folded into what follows: x [rows, d] -> same, float32."""
-    return functional.rms_norm(x, x.shape[-1:], None, NORM_EPSILON)
+def normalise(x: Tensor, dtype: torch.dtype, kernels: Kernels | None) -> Tensor:
+    """RMS norm without its weight, which is folded into what follows: x float32 [rows, d] -> same, in `dtype`."""
+    if kernels is not None:
+        return kernels.normalise(x, NORM_EPSILON, dtype)
+    return functional.rms_norm(x, x.shape[-1:], None, NORM_EPSILON).to(dtype)
+
+
+def new_cache(heads: Heads, precision: Precision, kernels: Kernels | None) -> PrefixCache:
+    if kernels is not None:
+        return NativePrefixCache(heads, precision.activations, kernels)
+    return TorchPrefixCache(heads, precision.activations)
 
 
 class PackedBlock:
     """One block over rows [rows, d_model]; a cache of its own for every forecast in hand is handed in."""
 
-    def __init__(self, block: TransformerBlock, precision: Precision, most_positions: int) -> None:
+    def __init__(
+        self, block: TransformerBlock, precision: Precision, kernels: Kernels | None, most_positions: int
+    ) -> None:
         attention, ffn = block.self_attn, block.ffn
-        self.heads = Heads(attention.n_heads, attention.head_dim)
+        self._heads = Heads(attention.n_heads, attention.head_dim)
         self._frequencies = attention.rotary.inv_freq.float().clone()
         self._turns = self._turns_up_to(most_positions)
         before_attention, before_ffn = block.norm1.weight, block.norm2.weight
@@ -42,27 +54,32 @@ class PackedBlock:
         self._gate = pack(ffn.w1.weight * before_ffn, None, precision)
         self._up = pack(ffn.w3.weight * before_ffn, None, precision)
         self._down = pack(ffn.w2.weight, None, precision)
-        self._activations = precision.activations
+        self._precision, self._kernels = precision, kernels
 
-    def prefill(self, x: Tensor, series: int, cache: SharedPrefixCache | None) -> Tensor:
+    def new_cache(self) -> PrefixCache:
+        return new_cache(self._heads, self._precision, self._kernels)
+
+    def prefill(self, x: Tensor, series: int, cache: PrefixCache | None) -> Tensor:
         """x [series * t, d_model], whole windows from position 0 -> same, remembered as the cache's prefix if there is
         one."""
-        projected = self._project(x, self._window_turns(len(x) // series, series), series)
+        split = self._split_window(x, series)
         if cache is not None:
-            cache.store_prefix(projected[1:])
-        queries, keys, values = projected[:, None]
+            cache.store_prefix(split[1:])
+        queries, keys, values = split[:, None]
         attended = functional.scaled_dot_product_attention(queries, keys, values, is_causal=True, scale=1.0)
-        return self._finish(x, self.heads.merge(attended[0], series))
+        return self._finish(x, self._heads.merge(attended[0], series).to(self._precision.activations))
 
-    def remember(self, x: Tensor, series: int, cache: SharedPrefixCache) -> None:
+    def remember(self, x: Tensor, series: int, cache: PrefixCache) -> None:
         """Like prefill where nobody asks what comes out: x [series * t, d_model] is only remembered."""
-        cache.store_prefix(self._project(x, self._window_turns(len(x) // series, series), series)[1:])
+        cache.store_prefix(self._split_window(x, series)[1:])
 
-    def extend(self, x: Tensor, series: int, cache: SharedPrefixCache, turns: Tensor, place: Place) -> Tensor:
-        """x [series * paths * t, d_model], new tokens at `place`; turns of the same rows, or [1, ...] -> same as x."""
-        projected = self._project(x, turns, series)
-        cache.append(projected[1:], place)
-        return self._finish(x, self.heads.merge(cache.attend(projected[0], place), series))
+    def no_keys_values(self, like: Tensor, series: int) -> Tensor:
+        """What a window without tokens has: [2, groups, 0, head size]."""
+        return like.new_empty((2, series * self._heads.count, 0, self._heads.size))
+
+    def extend(self, x: Tensor, cache: PrefixCache, turns: Tensor, place: Place) -> Tensor:
+        """x [series * paths * t, d_model], new tokens at `place`, whose turns are [t, ...] -> same as x."""
+        return self._finish(x, cache.extend(self._project(x), turns, place))
 
     def turns_at(self, place: Place, behind: int) -> Tensor:
         return place.rows_of(self._turns, behind)
@@ -78,52 +95,57 @@ class PackedBlock:
         angles = torch.outer(torch.arange(positions, device=self._frequencies.device).float(), self._frequencies)
         return torch.polar(torch.ones_like(angles), angles)[:, None]
 
-    def _project(self, x: Tensor, turns: Tensor, series: int) -> Tensor:
-        """Rotated queries (scaled), rotated keys and values: contiguous float32 [3, groups, rows, head size]."""
-        projected = self._query_key_value(normalise(x).to(self._activations)).float()
-        pairs = projected.view(len(x), 3 * self.heads.count, -1, 2)[:, : 2 * self.heads.count]
-        torch.view_as_complex(pairs).mul_(turns)
-        return self.heads.split(projected, series)
+    def _project(self, x: Tensor) -> Tensor:
+        """Queries (scaled), keys and values: [rows, 3 * d_model]."""
+        return self._query_key_value(self._normalise(x))
+
+    def _split_window(self, x: Tensor, series: int) -> Tensor:
+        """Those of whole windows, turned: float32 [3, groups, t, head size]."""
+        return self._heads.split_turned(self._project(x), self._window_turns(len(x) // series, series), series)
 
     def _finish(self, x: Tensor, attended: Tensor) -> Tensor:
-        x = self._out.add_to(x, attended.to(self._activations))
-        return self._down.add_to(x, self._gate.gate(self._up, normalise(x).to(self._activations)))
+        x = self._out.add_to(x, attended)
+        return self._down.add_to(x, self._gate.gate(self._up, self._normalise(x)))
+
+    def _normalise(self, x: Tensor) -> Tensor:
+        return normalise(x, self._precision.activations, self._kernels)
 
 
 class PackedStack:
     """Blocks one after another, and the caches that they need."""
 
-    def __init__(self, blocks: nn.ModuleList, precision: Precision, most_positions: int) -> None:
+    def __init__(
+        self, blocks: nn.ModuleList, precision: Precision, kernels: Kernels | None, most_positions: int
+    ) -> None:
         """blocks: TransformerBlocks."""
-        self._blocks = [PackedBlock(cast("TransformerBlock", block), precision, most_positions) for block in blocks]
+        self._blocks = [
+            PackedBlock(cast("TransformerBlock", block), precision, kernels, most_positions) for block in blocks
+        ]
 
-    def new_caches(self) -> list[SharedPrefixCache]:
-        return [SharedPrefixCache(block.heads) for block in self._blocks]
+    def new_caches(self) -> list[PrefixCache]:
+        return [block.new_cache() for block in self._blocks]
 
-    def prefill(self, x: Tensor, series: int, caches: list[SharedPrefixCache] | None) -> Tensor:
+    def prefill(self, x: Tensor, series: int, caches: list[PrefixCache] | None) -> Tensor:
         """x [series * t, d_model] -> same; see PackedBlock."""
         for index, block in enumerate(self._blocks):
             x = block.prefill(x, series, None if caches is None else caches[index])
         return x
 
-    def remember(self, x: Tensor, series: int, caches: list[SharedPrefixCache]) -> None:
+    def remember(self, x: Tensor, series: int, caches: list[PrefixCache]) -> None:
         """Fill the caches; what the last block would give is not computed. x may be empty."""
         if not len(x):
-            for cache in caches:
-                cache.store_prefix(x.new_empty((2, series * cache.heads.count, 0, cache.heads.size)))
+            for block, cache in zip(self._blocks, caches, strict=True):
+                cache.store_prefix(block.no_keys_values(x, series))
             return
         for block, cache in zip(self._blocks[:-1], caches, strict=False):
             x = block.prefill(x, series, cache)
         for block, cache in zip(self._blocks[-1:], caches[-1:], strict=True):
             block.remember(x, series, cache)
 
-    def extend(self, x: Tensor, series: int, caches: list[SharedPrefixCache], place: Place, behind: int) -> Tensor:
+    def extend(self, x: Tensor, caches: list[PrefixCache], place: Place, behind: int) -> Tensor:
         """x [series * paths * t, d_model], path after path, at `place` behind a prefix of `behind` tokens -> same."""
         for block, cache in zip(self._blocks, caches, strict=True):
-            turns = block.turns_at(place, behind)
-            if len(turns) > 1:
-                turns = turns.repeat(len(x) // len(turns), 1, 1)
-            x = block.extend(x, series, cache, turns, place)
+            x = block.extend(x, cache, block.turns_at(place, behind), place)
         return x
 
 

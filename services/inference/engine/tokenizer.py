@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from services.inference.model.tokenizer import KronosTokenizer, bits_of, ids_of, on_sphere
+from services.inference.native.kernels import Kernels
 
-from .attention import SharedPrefixCache
+from .attention import PrefixCache
 from .place import Span
 from .precision import FLOAT32
 from .products import pack
@@ -20,19 +21,19 @@ from .stack import PackedStack
 class TokenizerCaches:
     """What the decoder remembers of `series` histories."""
 
-    def __init__(self, series: int, layers: list[SharedPrefixCache], prefix_length: int) -> None:
+    def __init__(self, series: int, layers: list[PrefixCache], prefix_length: int) -> None:
         self.series, self.layers, self.prefix_length = series, layers, prefix_length
 
 
 class PackedTokenizer:
     @torch.inference_mode()
-    def __init__(self, tokenizer: KronosTokenizer, max_context: int) -> None:
+    def __init__(self, tokenizer: KronosTokenizer, kernels: Kernels | None, max_context: int) -> None:
         self.config = tokenizer.config
         self._embed = pack(tokenizer.embed.weight, tokenizer.embed.bias, FLOAT32)
-        self._encoder = PackedStack(tokenizer.encoder, FLOAT32, max_context)
+        self._encoder = PackedStack(tokenizer.encoder, FLOAT32, kernels, max_context)
         self._quantise = pack(tokenizer.quant_embed.weight, tokenizer.quant_embed.bias, FLOAT32)
         self._dequantise = pack(tokenizer.post_quant_embed.weight, tokenizer.post_quant_embed.bias, FLOAT32)
-        self._decoder = PackedStack(tokenizer.decoder, FLOAT32, max_context)
+        self._decoder = PackedStack(tokenizer.decoder, FLOAT32, kernels, max_context)
         self._head = pack(tokenizer.head.weight, tokenizer.head.bias, FLOAT32)
 
     def encode(self, candles: Tensor) -> Tensor:
@@ -55,9 +56,7 @@ class PackedTokenizer:
         _, rows, horizon = paths.shape
         for cache in caches.layers:
             cache.reserve(rows // caches.series, horizon)
-        x = self._decoder.extend(
-            self._from_tokens(paths), caches.series, caches.layers, Span(0, horizon), caches.prefix_length
-        )
+        x = self._decoder.extend(self._from_tokens(paths), caches.layers, Span(0, horizon), caches.prefix_length)
         return self._head(x).view(rows, horizon, -1)
 
     def _from_tokens(self, tokens: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from services.inference.engine.place import Place, Slot, Span
 from services.inference.model.kronos import Kronos
 from services.inference.model.tokenizer import KronosTokenizer
 from tests.parity.oracle import last_s2_logits
-from tests.unit.inference.tiny import TINY_KRONOS, tiny_kronos, tiny_tokenizer
+from tests.unit.inference.tiny import TINY_KRONOS, native_kernels, tiny_kronos, tiny_tokenizer
 
 HISTORY, STEPS, SERIES, PATHS = 12, 6, 2, 4
 CLOSE = {"atol": 5e-6, "rtol": 0}
@@ -40,9 +40,9 @@ def tokenizer() -> KronosTokenizer:
     return tiny_tokenizer()
 
 
-@pytest.fixture(scope="module")
-def engine(model: Kronos, tokenizer: KronosTokenizer) -> Engine:
-    return pack(model, tokenizer, FLOAT32, 512)
+@pytest.fixture(scope="module", params=["torch", "native"])
+def engine(request: pytest.FixtureRequest, model: Kronos, tokenizer: KronosTokenizer) -> Engine:
+    return pack(model, tokenizer, FLOAT32, 512, native_kernels() if request.param == "native" else None)
 
 
 def windows(seed: int = 1) -> tuple[Tensor, Tensor]:
@@ -104,7 +104,8 @@ def test_extending_a_shared_prefix_equals_running_the_whole_window_per_path(
         torch.testing.assert_close(ours, theirs, **CLOSE)
 
 
-def test_a_slot_that_moves_on_the_device_equals_slicing(model: Kronos, engine: Engine) -> None:
+def test_a_slot_that_moves_on_the_device_equals_slicing(model: Kronos, tokenizer: KronosTokenizer) -> None:
+    engine = pack(model, tokenizer, FLOAT32, 512)
     tokens, times = windows()
 
     class MovingSlot(Slot):
@@ -153,11 +154,10 @@ def test_coarser_numbers_are_near_the_exact_ones_and_not_the_same(
     model: Kronos, tokenizer: KronosTokenizer, engine: Engine, name: str
 ) -> None:
     tokens, times = windows()
-    coarse = pack(model, tokenizer, Precision(name), 512)
+    coarse = pack(model, tokenizer, Precision(name), 512, engine.kronos.kernels)
     places: list[Place] = [Span(step, 1) for step in range(STEPS)]
     exact = _extended(engine, tokens, times, places, [1] * STEPS)
     for ours, theirs in zip(_extended(coarse, tokens, times, places, [1] * STEPS), exact, strict=True):
-        assert ours.dtype == torch.float32
         assert 0 < (ours - theirs).abs().max() < 0.1
 
 

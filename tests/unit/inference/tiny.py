@@ -16,7 +16,9 @@ from services.inference.engine import FLOAT32, Engine, Precision, pack
 from services.inference.model.config import KronosConfig, TokenizerConfig
 from services.inference.model.kronos import Kronos
 from services.inference.model.tokenizer import KronosTokenizer
+from services.inference.native import KernelError, Kernels, load_kernels
 from services.inference.path_sampler import SampledPaths, SamplingOptions, sample_paths
+from tests.conftest import skip_or_fail
 
 HOUR_MS = 3_600_000
 START_MS = 1_735_689_600_000  # 2025-01-01
@@ -91,8 +93,17 @@ def options(paths: int = 6, *, seed: int = 7, top_k: int = 0) -> SamplingOptions
     return SamplingOptions(num_samples=paths, temperature=1.0, top_k=top_k, top_p=0.95, seed=seed)
 
 
-def tiny_engine(max_context: int = 512, precision: Precision = FLOAT32) -> Engine:
-    return pack(tiny_kronos(), tiny_tokenizer(), precision, max_context)
+def tiny_engine(max_context: int = 512, precision: Precision = FLOAT32, kernels: Kernels | None = None) -> Engine:
+    return pack(tiny_kronos(), tiny_tokenizer(), precision, max_context, kernels)
+
+
+def native_kernels() -> Kernels:
+    """Skips the test where none are compiled."""
+    try:
+        return load_kernels()
+    except KernelError as error:
+        skip_or_fail("kernels", str(error))
+        raise
 
 
 def sample(context: Context, chosen: SamplingOptions, max_context: int = 512) -> SampledPaths:

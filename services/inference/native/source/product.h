@@ -1,0 +1,58 @@
+// c = a b for float32 blocks that fit the caches: a few rows of a against a few vectors of columns of b at a time, their
+// sums in registers. Each number of c is one chain of fused multiply-adds along k, whatever the blocks are.
+#pragma once
+
+#include "vectors.h"
+
+namespace kronos {
+
+#ifdef __AVX512F__
+constexpr int kTileRows = 6, kTileVectors = 4;  // 24 sums in 32 registers
+#else
+constexpr int kTileRows = 6, kTileVectors = 1;  // 12 sums in 16 registers of half the width
+#endif
+
+struct Matrix {
+  const float *numbers;
+  int64_t stride;  // from one row to the next
+};
+
+template <int kRows, int kVectors>
+inline __attribute__((always_inline)) void tile(Matrix a, Matrix b, int64_t k, float *c, int64_t c_stride) {
+  Vector sums[kRows][kVectors] = {};
+  for (int64_t i = 0; i < k; ++i) {
+    Vector right[kVectors];
+    for (int v = 0; v < kVectors; ++v) right[v] = load(b.numbers + i * b.stride + v * kLanes);
+    for (int row = 0; row < kRows; ++row) {
+      const Vector left = all(a.numbers[row * a.stride + i]);
+      for (int v = 0; v < kVectors; ++v) sums[row][v] += left * right[v];
+    }
+  }
+  for (int row = 0; row < kRows; ++row)
+    for (int v = 0; v < kVectors; ++v) store(c + row * c_stride + v * kLanes, sums[row][v]);
+}
+
+template <int kRows, int kVectors>
+inline int64_t tiles(int64_t row, int64_t rows, Matrix a, Matrix b, int64_t k, float *c, int64_t c_stride) {
+  for (; row + kRows <= rows; row += kRows)
+    tile<kRows, kVectors>({a.numbers + row * a.stride, a.stride}, b, k, c + row * c_stride, c_stride);
+  return row;
+}
+
+template <int kVectors>
+inline void column_of_tiles(int64_t rows, Matrix a, Matrix b, int64_t k, float *c, int64_t c_stride) {
+  int64_t row = tiles<kTileRows, kVectors>(0, rows, a, b, k, c, c_stride);
+  row = tiles<3, kVectors>(row, rows, a, b, k, c, c_stride);
+  tiles<1, kVectors>(row, rows, a, b, k, c, c_stride);
+}
+
+// c [rows, width] = a [rows, k] b [k, width]; width is a multiple of kLanes.
+inline void multiply(int64_t rows, Matrix a, Matrix b, int64_t k, int64_t width, float *c, int64_t c_stride) {
+  int64_t column = 0;
+  for (; column + kTileVectors * kLanes <= width; column += kTileVectors * kLanes)
+    column_of_tiles<kTileVectors>(rows, a, {b.numbers + column, b.stride}, k, c + column, c_stride);
+  for (; column < width; column += kLanes)
+    column_of_tiles<1>(rows, a, {b.numbers + column, b.stride}, k, c + column, c_stride);
+}
+
+}  // namespace kronos

@@ -42,7 +42,7 @@ def choose(logits: Tensor, choice: Choice, uniforms: Tensor, out: Tensor, kernel
     if kernels is not None:
         finite = kernels.choose(logits, choice.temperature, choice.top_k, choice.top_p, uniforms, out)
         return torch.tensor(finite)
-    probabilities = next_token_distribution(logits.float(), choice)
+    probabilities = next_token_distribution(logits, choice)
     out.copy_(draw(probabilities, uniforms))
     return all_finite(probabilities)
 

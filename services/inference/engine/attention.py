@@ -50,7 +50,7 @@ class PrefixCache(ABC):
     """One layer's keys and values: a prefix for all paths of a series, and for each path its own suffix.
 
     Rows are path after path, series after series; each path adds t of them, at a `place`. Every query sees the whole
-    prefix, and of its own path what the place lets it see. What comes out goes into a product next and is in its dtype.
+    prefix, and of its own path what the place lets it see. What comes out is float32.
     """
 
     @abstractmethod
@@ -78,8 +78,8 @@ class PrefixCache(ABC):
 class TorchPrefixCache(PrefixCache):
     """On any device: a prefix [2, groups, P, size] and a suffix [2, groups * paths, capacity, size], keys first."""
 
-    def __init__(self, heads: Heads, activations: torch.dtype) -> None:
-        self._heads, self._activations = heads, activations
+    def __init__(self, heads: Heads) -> None:
+        self._heads = heads
         self._prefix: Tensor | None = None
         self._suffix: Tensor | None = None
 
@@ -129,7 +129,7 @@ class TorchPrefixCache(PrefixCache):
         attended = torch.bmm(weights[..., :prefix], prefix_values)
         own_weights = weights.view(all_paths, t, prefix + visible)[..., prefix:]
         attended.view(all_paths, t, size).baddbmm_(own_weights, suffix_values)
-        return self._heads.merge(attended, self._series).to(self._activations)
+        return self._heads.merge(attended, self._series)
 
     @property
     def _series(self) -> int:

@@ -19,8 +19,8 @@ from services.inference.native.kernels import Kernels
 from .attention import Heads, PrefixCache
 from .place import Place
 from .precision import Precision
-from .products import pack
-from .stack import PackedStack, new_cache, normalise
+from .products import normalise, pack
+from .stack import PackedStack, new_cache
 
 
 class KronosCaches:
@@ -52,15 +52,16 @@ class PackedKronos:
             torch.cat((attention.k_proj.weight, attention.v_proj.weight)) * model.norm.weight,
             torch.cat((attention.k_proj.bias, attention.v_proj.bias)),
             precision,
+            kernels,
         )
-        self._dependency_out = pack(attention.out_proj.weight, attention.out_proj.bias, precision)
+        self._dependency_out = pack(attention.out_proj.weight, attention.out_proj.bias, precision, kernels)
         self._hidden_scale = model.norm.weight.clone()
         head = model.head
-        self._s1_head = pack(head.proj_s1.weight * model.norm.weight, head.proj_s1.bias, precision)
-        self._s2_head = pack(head.proj_s2.weight * model.dep_layer.norm.weight, head.proj_s2.bias, precision)
+        self._s1_head = pack(head.proj_s1.weight * model.norm.weight, head.proj_s1.bias, precision, kernels)
+        self._s2_head = pack(head.proj_s2.weight * model.dep_layer.norm.weight, head.proj_s2.bias, precision, kernels)
 
     def new_caches(self, series: int) -> KronosCaches:
-        return KronosCaches(series, self._stack.new_caches(), new_cache(self._dependency_heads, self.precision, self.kernels))
+        return KronosCaches(series, self._stack.new_caches(), new_cache(self._dependency_heads, self.kernels))
 
     def embed_time(self, time_features: Tensor) -> Tensor:
         """int64 [..., 5] -> [..., d_model]."""
@@ -72,7 +73,7 @@ class PackedKronos:
         but for the norm's weight. What was remembered before is forgotten."""
         caches.prefix_length = s1.shape[1]
         x = self._stack.prefill(self._embed(s1, s2, time), caches.series, caches.layers)
-        hidden = normalise(x, torch.float32, self.kernels)
+        hidden = normalise(x, self.kernels)
         keys_values = self._dependency_keys_values(hidden).float()
         caches.dependency.store_prefix(self._dependency_heads.split(keys_values, caches.series))
         return hidden.view(*s1.shape, -1)[:, -1]
@@ -81,20 +82,20 @@ class PackedKronos:
         """New tokens s1, s2 [series * paths, t] at `place`, time [same or 1, t, d_model] -> their hidden states
         [series * paths, t, d_model], normalised but for the norm's weight."""
         x = self._stack.extend(self._embed(s1, s2, time), caches.layers, place, caches.prefix_length)
-        hidden = normalise(x, torch.float32, self.kernels)
+        hidden = normalise(x, self.kernels)
         caches.dependency.append(self._dependency_keys_values(hidden), place)
         return hidden.view(*s1.shape, -1)
 
     def s1_logits(self, hidden: Tensor) -> Tensor:
-        """hidden [rows, d_model] -> [rows, s1 vocabulary], in the precision's dtype."""
-        return self._s1_head(hidden.to(self.precision.activations))
+        """hidden [rows, d_model] -> float32 [rows, s1 vocabulary]."""
+        return self._s1_head(hidden).float()
 
     def s2_logits(self, hidden: Tensor, s1: Tensor, caches: KronosCaches, place: Place) -> Tensor:
-        """hidden [series * paths, d_model] and the coarse tokens drawn from it [series * paths] -> [series * paths, s2
-        vocabulary], in the precision's dtype. `place` is where hidden's own token was put."""
+        """hidden [series * paths, d_model] and the coarse tokens drawn from it [series * paths] -> float32
+        [series * paths, s2 vocabulary]. `place` is where hidden's own token was put."""
         attended = caches.dependency.attend(self._query_table.index_select(0, s1), place)
         conditioned = self._dependency_out.add_to(hidden * self._hidden_scale, attended)
-        return self._s2_head(normalise(conditioned, self.precision.activations, self.kernels))
+        return self._s2_head.of_normalised(conditioned).float()
 
     def _embed(self, s1: Tensor, s2: Tensor, time: Tensor) -> Tensor:
         """-> [rows * t, d_model]."""
@@ -103,7 +104,7 @@ class PackedKronos:
 
     def _dependency_keys_values(self, hidden: Tensor) -> Tensor:
         """hidden [rows, d_model] -> keys and values [rows, 2 * d_model]."""
-        return self._key_value(hidden.to(self.precision.activations))
+        return self._key_value(hidden)
 
 
 def _embedding_tables(model: Kronos) -> tuple[Tensor, Tensor]:

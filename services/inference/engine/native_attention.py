@@ -11,22 +11,24 @@ from ctypes import addressof
 import torch
 from torch import Tensor
 
-from services.inference.native.kernels import FORMATS, LANES, PANEL, AttentionCall, Kernels
+from services.inference.native.kernels import LANES, PANEL, AttentionCall, Kernels
 
 from .attention import Heads, PrefixCache
 from .place import Place, Span
+
+FLOAT_BYTES = 4
 
 
 class NativePrefixCache(PrefixCache):
     """Places are `Span`s: the kernel takes positions as numbers."""
 
-    def __init__(self, heads: Heads, activations: torch.dtype, kernels: Kernels) -> None:
-        self._heads, self._activations, self._kernels = heads, activations, kernels
+    def __init__(self, heads: Heads, kernels: Kernels) -> None:
+        self._heads, self._kernels = heads, kernels
         self._d_model = heads.count * heads.size
         self._padded = -(-heads.size // LANES) * LANES
         self._keys = self._values = self._suffix = torch.empty(0)
         # Filled in once for what stays the same from step to step: a step hands over a dozen of these in a millisecond.
-        self._call = AttentionCall(heads=heads.count, size=heads.size, out_format=FORMATS[activations])
+        self._call = AttentionCall(heads=heads.count, size=heads.size)
         self._address = addressof(self._call)
         self._paths = self._capacity = 0
 
@@ -53,14 +55,16 @@ class NativePrefixCache(PrefixCache):
         self._paths, self._capacity = groups // self._heads.count * paths, capacity
 
     def extend(self, projected: Tensor, turns: Tensor, place: Place) -> Tensor:
+        projected = projected.float()
         call, start = self._call, self._take(projected, 3, place)
         if turns.shape != (call.steps, 1, self._heads.size // 2) or not turns.is_contiguous():
             raise ValueError(f"{tuple(turns.shape)} are no turns for {call.steps} steps of {self._heads}")
         call.turns, call.queries = turns.data_ptr(), start
-        call.new_keys_values = start + self._d_model * projected.element_size()
+        call.new_keys_values = start + self._d_model * FLOAT_BYTES
         return self._attended(len(projected))
 
     def append(self, keys_values: Tensor, place: Place) -> None:
+        keys_values = keys_values.float()
         call, start = self._call, self._take(keys_values, 2, place)
         call.turns, call.queries, call.new_keys_values = None, None, start
         self._kernels.attend(self._address)
@@ -81,11 +85,11 @@ class NativePrefixCache(PrefixCache):
         call.first, call.steps = place.end - steps, steps
         if place.end > self._capacity:
             raise ValueError(f"there is room for {self._capacity} tokens of each path, not for {place.end}")
-        call.stride, call.in_format = parts * self._d_model, FORMATS[rows.dtype]
+        call.stride = parts * self._d_model
         return rows.data_ptr()
 
     def _attended(self, rows: int) -> Tensor:
-        out = torch.empty((rows, self._d_model), dtype=self._activations)
+        out = torch.empty((rows, self._d_model))
         self._call.out = out.data_ptr()
         self._kernels.attend(self._address)
         return out

@@ -19,8 +19,12 @@ class Precision:
 
     @property
     def activations(self) -> torch.dtype:
-        """What goes into a product and comes out of it."""
+        """What goes into a product of torch's and comes out of it."""
         return torch.bfloat16 if self.name == "bfloat16" else torch.float32
+
+    def has_tiles(self) -> bool:
+        """Whether the processor multiplies whole tiles of such numbers (AMX), which oneDNN knows how to use."""
+        return self.name == "bfloat16" and torch.cpu._is_amx_tile_supported()
 
     def packs_with_onednn(self, device: torch.device) -> bool:
         return device.type == "cpu" and torch.backends.mkldnn.is_available()

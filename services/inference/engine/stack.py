@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from services.inference.model.attention import SelfAttention
-from services.inference.model.layers import NORM_EPSILON, TransformerBlock
+from services.inference.model.layers import TransformerBlock
 from services.inference.native.kernels import Kernels
 
 from .attention import Heads, PrefixCache, TorchPrefixCache
@@ -24,17 +24,10 @@ from .precision import Precision
 from .products import pack
 
 
-def normalise(x: Tensor, dtype: torch.dtype, kernels: Kernels | None) -> Tensor:
-    """RMS norm without its weight, which is folded into what follows: x float32 [rows, d] -> same, in `dtype`."""
+def new_cache(heads: Heads, kernels: Kernels | None) -> PrefixCache:
     if kernels is not None:
-        return kernels.normalise(x, NORM_EPSILON, dtype)
-    return functional.rms_norm(x, x.shape[-1:], None, NORM_EPSILON).to(dtype)
-
-
-def new_cache(heads: Heads, precision: Precision, kernels: Kernels | None) -> PrefixCache:
-    if kernels is not None:
-        return NativePrefixCache(heads, precision.activations, kernels)
-    return TorchPrefixCache(heads, precision.activations)
+        return NativePrefixCache(heads, kernels)
+    return TorchPrefixCache(heads)
 
 
 class PackedBlock:
@@ -49,15 +42,15 @@ class PackedBlock:
         self._turns = self._turns_up_to(most_positions)
         before_attention, before_ffn = block.norm1.weight, block.norm2.weight
         weight, bias = _query_key_value(attention)
-        self._query_key_value = pack(weight * before_attention, bias, precision)
-        self._out = pack(attention.out_proj.weight, attention.out_proj.bias, precision)
-        self._gate = pack(ffn.w1.weight * before_ffn, None, precision)
-        self._up = pack(ffn.w3.weight * before_ffn, None, precision)
-        self._down = pack(ffn.w2.weight, None, precision)
-        self._precision, self._kernels = precision, kernels
+        self._query_key_value = pack(weight * before_attention, bias, precision, kernels)
+        self._out = pack(attention.out_proj.weight, attention.out_proj.bias, precision, kernels)
+        self._gate = pack(ffn.w1.weight * before_ffn, None, precision, kernels)
+        self._up = pack(ffn.w3.weight * before_ffn, None, precision, kernels)
+        self._down = pack(ffn.w2.weight, None, precision, kernels)
+        self._kernels = kernels
 
     def new_cache(self) -> PrefixCache:
-        return new_cache(self._heads, self._precision, self._kernels)
+        return new_cache(self._heads, self._kernels)
 
     def prefill(self, x: Tensor, series: int, cache: PrefixCache | None) -> Tensor:
         """x [series * t, d_model], whole windows from position 0 -> same, remembered as the cache's prefix if there is
@@ -67,7 +60,7 @@ class PackedBlock:
             cache.store_prefix(split[1:])
         queries, keys, values = split[:, None]
         attended = functional.scaled_dot_product_attention(queries, keys, values, is_causal=True, scale=1.0)
-        return self._finish(x, self._heads.merge(attended[0], series).to(self._precision.activations))
+        return self._finish(x, self._heads.merge(attended[0], series))
 
     def remember(self, x: Tensor, series: int, cache: PrefixCache) -> None:
         """Like prefill where nobody asks what comes out: x [series * t, d_model] is only remembered."""
@@ -97,7 +90,7 @@ class PackedBlock:
 
     def _project(self, x: Tensor) -> Tensor:
         """Queries (scaled), keys and values: [rows, 3 * d_model]."""
-        return self._query_key_value(self._normalise(x))
+        return self._query_key_value.of_normalised(x)
 
     def _split_window(self, x: Tensor, series: int) -> Tensor:
         """Those of whole windows, turned: float32 [3, groups, t, head size]."""
@@ -105,10 +98,7 @@ class PackedBlock:
 
     def _finish(self, x: Tensor, attended: Tensor) -> Tensor:
         x = self._out.add_to(x, attended)
-        return self._down.add_to(x, self._gate.gate(self._up, self._normalise(x)))
-
-    def _normalise(self, x: Tensor) -> Tensor:
-        return normalise(x, self._precision.activations, self._kernels)
+        return self._down.add_to(x, self._gate.gate_normalised(self._up, x))
 
 
 class PackedStack:

@@ -29,12 +29,12 @@ class PackedTokenizer:
     @torch.inference_mode()
     def __init__(self, tokenizer: KronosTokenizer, kernels: Kernels | None, max_context: int) -> None:
         self.config = tokenizer.config
-        self._embed = pack(tokenizer.embed.weight, tokenizer.embed.bias, FLOAT32)
+        self._embed = pack(tokenizer.embed.weight, tokenizer.embed.bias, FLOAT32, kernels)
         self._encoder = PackedStack(tokenizer.encoder, FLOAT32, kernels, max_context)
-        self._quantise = pack(tokenizer.quant_embed.weight, tokenizer.quant_embed.bias, FLOAT32)
-        self._dequantise = pack(tokenizer.post_quant_embed.weight, tokenizer.post_quant_embed.bias, FLOAT32)
+        self._quantise = pack(tokenizer.quant_embed.weight, tokenizer.quant_embed.bias, FLOAT32, kernels)
+        self._dequantise = pack(tokenizer.post_quant_embed.weight, tokenizer.post_quant_embed.bias, FLOAT32, kernels)
         self._decoder = PackedStack(tokenizer.decoder, FLOAT32, kernels, max_context)
-        self._head = pack(tokenizer.head.weight, tokenizer.head.bias, FLOAT32)
+        self._head = pack(tokenizer.head.weight, tokenizer.head.bias, FLOAT32, kernels)
 
     def encode(self, candles: Tensor) -> Tensor:
         """Normalised candles [series, t, d_in] -> int64 [2, series, t]: coarse and fine tokens."""

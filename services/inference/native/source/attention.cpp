@@ -1,7 +1,7 @@
 // Attention of rows that share one prefix and have each path's own keys and values besides: one pass from what the
 // projection gives to what the next one takes. See ../../engine/native_attention.py, which owns the memory.
 
-#include "product.h"
+#include "tiles.h"
 #include "vectors.h"
 
 using namespace kronos;
@@ -25,12 +25,10 @@ struct KronosAttention {
   float *own_keys;             // [groups, paths, capacity, padded size], zeros in the padding
   float *own_values;
   const float *turns;  // [steps, size]: cosine and sine of each pair, by which queries and keys turn; or null
-  const void *new_keys_values;  // [rows, stride]: keys, then values, of all heads; or null
-  const void *queries;          // [rows, stride], scaled; or null
+  const float *new_keys_values;  // [rows, stride]: keys, then values, of all heads; or null
+  const float *queries;          // [rows, stride], scaled; or null
   int64_t stride;
-  Format in_format;
-  void *out;  // [rows, heads * size]
-  Format out_format;
+  float *out;  // [rows, heads * size]
 };
 
 namespace {
@@ -68,9 +66,9 @@ void append(const KronosAttention &a, const Shape &shape, int64_t group) {
   for (int64_t row = 0; row < shape.rows; ++row) {
     const int64_t path = row / a.steps, step = row % a.steps;
     const int64_t place = ((group * a.paths + path) * a.capacity + a.first + step) * shape.padded;
-    const int64_t from = (series * shape.rows + row) * a.stride + head * a.size;
-    read(a.new_keys_values, a.in_format, from, a.size, a.own_keys + place);
-    read(a.new_keys_values, a.in_format, from + a.heads * a.size, a.size, a.own_values + place);
+    const float *keys = a.new_keys_values + (series * shape.rows + row) * a.stride + head * a.size;
+    memcpy(a.own_keys + place, keys, a.size * sizeof(float));
+    memcpy(a.own_values + place, keys + a.heads * a.size, a.size * sizeof(float));
     if (a.turns != nullptr) turn(a.own_keys + place, a.turns + step * a.size, a.size);
   }
 }
@@ -120,7 +118,7 @@ class Block {
     memset(queries_, 0, count_ * shape_.padded * sizeof(float));
     for (int64_t i = 0; i < count_; ++i) {
       float *query = queries_ + i * shape_.padded;
-      read(a_.queries, a_.in_format, row_of(i) * a_.stride + group_ % a_.heads * a_.size, a_.size, query);
+      memcpy(query, a_.queries + row_of(i) * a_.stride + group_ % a_.heads * a_.size, a_.size * sizeof(float));
       if (a_.turns != nullptr) turn(query, a_.turns + (begin_ + i) % a_.steps * a_.size, a_.size);
     }
   }
@@ -158,7 +156,7 @@ class Block {
         total += weights[place] * load(values + place * shape_.padded + at);
       store(result + at, total * share);
     }
-    write(result, a_.size, a_.out, a_.out_format, (row_of(i) * a_.heads + group_ % a_.heads) * a_.size);
+    memcpy(a_.out + (row_of(i) * a_.heads + group_ % a_.heads) * a_.size, result, a_.size * sizeof(float));
   }
 
   const KronosAttention &a_;

@@ -55,8 +55,8 @@ class Distribution {
       : probabilities_(memory), vocabulary_(vocabulary), width_(multiple_up(vocabulary, kLanes)) {}
 
   // The softmax of logits / temperature. False where a logit, or its quotient, is not a number.
-  bool take(const void *logits, Format format, int64_t first, float temperature) {
-    read(logits, format, first, vocabulary_, probabilities_);
+  bool take(const float *logits, float temperature) {
+    memcpy(probabilities_, logits, vocabulary_ * sizeof(float));
     for (int64_t i = vocabulary_; i < width_; ++i) probabilities_[i] = -__FLT_MAX__;
     Vector high = all(-__FLT_MAX__), nothing = {};
     for (int64_t i = 0; i < width_; i += kLanes) {
@@ -155,8 +155,7 @@ class Distribution {
 }  // namespace
 
 struct KronosChoice {
-  const void *logits;  // [rows, vocabulary]
-  Format format;
+  const float *logits;  // [rows, vocabulary]
   int64_t rows, vocabulary;
   double temperature;
   int64_t top_k;  // 0: top_p counts
@@ -179,7 +178,7 @@ extern "C" int kronos_choose(const KronosChoice *choice) {
 #pragma omp for schedule(static)
     for (int64_t row = 0; row < c.rows; ++row) {
       int64_t token = 0;
-      if (distribution.take(c.logits, c.format, row * c.vocabulary, static_cast<float>(c.temperature))) {
+      if (distribution.take(c.logits + row * c.vocabulary, static_cast<float>(c.temperature))) {
         float weakest = 0;
         if (c.top_k > 0)
           weakest = c.top_k < c.vocabulary ? distribution.weakest_of(c.top_k) : 0;

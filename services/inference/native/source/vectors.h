@@ -42,14 +42,19 @@ inline float largest(Vector vector) {
   return lane[0];
 }
 
+// To whole numbers, below 2^22 in magnitude: 1.5 * 2^23 added leaves no room for a fraction.
+inline Vector rounded(Vector x) {
+  constexpr float kRounds = 12582912.0f;
+  return x + kRounds - kRounds;
+}
+
 // e^x for x <= 0, to about one unit in the last place; nothing below e^-87. x = n log 2 + r with |r| <= log 2 / 2,
 // log 2 in two parts so that n log 2 is exact; e^r by a polynomial (the coefficients are those of Cephes' expf, S. L.
 // Moshier); 2^n goes into the exponent's bits.
 inline Vector exponential(Vector x) {
-  constexpr float kRounds = 12582912.0f;  // 1.5 * 2^23: added and taken away, it leaves a whole number
   const Vector given = x;
   x = maximum(x, all(-87.0f));
-  const Vector n = x * 1.44269504f + kRounds - kRounds;
+  const Vector n = rounded(x * 1.44269504f);
   const Vector r = x - n * 0.693359375f - n * -2.12194440e-4f;
   Vector power = all(1.9875691500e-4f);
   power = power * r + 1.3981999507e-3f;
@@ -65,17 +70,13 @@ inline Vector exponential(Vector x) {
   return given < all(-87.0f) ? Vector{} : power;
 }
 
-// Rows come and go in float32 or in bfloat16, which is the upper half of a float32.
-enum Format : int64_t { kFloat32 = 0, kBfloat16 = 1 };
-
-inline float widened(uint16_t upper) {
-  const uint32_t bits = static_cast<uint32_t>(upper) << 16;
-  float number;
-  memcpy(&number, &bits, sizeof number);
-  return number;
+// x / (1 + e^-x)
+inline Vector silu(Vector x) {
+  const Vector power = exponential(x < 0.0f ? x : -x);
+  return x * (x < 0.0f ? power : all(1.0f)) / (1.0f + power);
 }
 
-// To the nearest, of two equally near to the even one, as torch does. Numbers that are none stay so.
+// The upper half of a float32, rounded to the nearest, of two equally near to the even one. What is no number stays none.
 inline uint16_t narrowed(float number) {
   uint32_t bits;
   memcpy(&bits, &number, sizeof bits);
@@ -83,24 +84,36 @@ inline uint16_t narrowed(float number) {
   return static_cast<uint16_t>((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
 }
 
-inline void read(const void *from, Format format, int64_t first, int64_t count, float *to) {
-  if (format == kFloat32)
-    memcpy(to, static_cast<const float *>(from) + first, count * sizeof(float));
-  else
-    for (int64_t i = 0; i < count; ++i) to[i] = widened(static_cast<const uint16_t *>(from)[first + i]);
+inline float inverse_root_mean_square(const float *row, int64_t width, float epsilon) {
+  Vector squares = {};
+  int64_t i = 0;
+  for (; i + kLanes <= width; i += kLanes) squares += load(row + i) * load(row + i);
+  float total = sum(squares);
+  for (; i < width; ++i) total += row[i] * row[i];
+  return 1.0f / __builtin_sqrtf(total / width + epsilon);
 }
 
-inline void write(const float *from, int64_t count, void *to, Format format, int64_t first) {
-  if (format == kFloat32)
-    memcpy(static_cast<float *>(to) + first, from, count * sizeof(float));
-  else
-    for (int64_t i = 0; i < count; ++i) static_cast<uint16_t *>(to)[first + i] = narrowed(from[i]);
+inline void scale(const float *row, int64_t width, float factor, float *to) {
+  int64_t i = 0;
+  for (; i + kLanes <= width; i += kLanes) store(to + i, load(row + i) * factor);
+  for (; i < width; ++i) to[i] = row[i] * factor;
+}
+
+inline float largest_magnitude(const float *row, int64_t width) {
+  Vector most = {};
+  int64_t i = 0;
+  for (; i + kLanes <= width; i += kLanes) {
+    const Vector numbers = load(row + i);
+    most = maximum(most, numbers < 0.0f ? -numbers : numbers);
+  }
+  float magnitude = largest(most);
+  for (; i < width; ++i) magnitude = magnitude > __builtin_fabsf(row[i]) ? magnitude : __builtin_fabsf(row[i]);
+  return magnitude;
 }
 
 inline int64_t divided_up(int64_t number, int64_t by) { return (number + by - 1) / by; }
 inline int64_t multiple_up(int64_t number, int64_t of) { return divided_up(number, of) * of; }
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
 // Memory of one thread for the length of a call.
 template <typename Number>

@@ -1,15 +1,15 @@
 """The machine's own ceiling for a forecast: the same matrix products, back to back, with nothing in between.
 
 Products with weights go through the very kernels that the engine uses, each with weights of its own, so all of them
-stream through the caches as they do in a forecast; attention's products likewise have keys and values of their own for
-each layer. What a phase takes beyond its ceiling is everything that is not a matrix product.
+stream through the caches as they do in a forecast. Attention's products are not timed: as many multiplications are counted
+at the pace that the weights' products reached, which is faster than any of them goes. What a phase takes beyond its
+ceiling is everything that is not a matrix product.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from time import perf_counter
 
 import torch
@@ -17,10 +17,11 @@ from torch import Tensor
 
 from services.inference.engine import FLOAT32, Precision
 from services.inference.engine.products import pack
-from services.inference.model.config import DEPENDENCY_HEADS, KronosConfig, TokenizerConfig
+from services.inference.model.config import KronosConfig, TokenizerConfig
+from services.inference.native import Kernels
 
 Shape = tuple[int, int]  # in, out
-Work = Callable[[], object]
+Product = tuple[int, Callable[[Tensor], Tensor]]  # in, and what is called
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Workload:
     model: KronosConfig
     tokenizer: TokenizerConfig
     precision: Precision
+    kernels: Kernels | None
     series: int
     history: int
     horizon: int
@@ -44,17 +46,19 @@ class Workload:
 class Ceiling:
     """A phase's matrix products, to be timed as often as wanted."""
 
-    with_weights: Work
-    of_attention: Work
+    with_weights: Callable[[], None]
+    attention_share: float  # attention's multiplications, beside those with weights
 
-    def seconds(self) -> tuple[float, float]:
-        """Of the products with weights, and of attention's."""
-        return _timed(self.with_weights), _timed(self.of_attention)
+    def seconds(self) -> float:
+        """Of the products with weights."""
+        started = perf_counter()
+        self.with_weights()
+        return perf_counter() - started
 
 
 def ceilings(work: Workload) -> dict[str, Ceiling]:
     """By phase of path_sampler.PHASES."""
-    model, tokenizer = work.model, work.tokenizer
+    model, tokenizer, rows = work.model, work.tokenizer, work.rows
     trunk = _block_shapes(model.d_model, model.ff_dim) * model.n_layers + [(model.d_model, 2 * model.d_model)]
     heads = [
         (model.d_model, model.s1_vocabulary),
@@ -63,9 +67,15 @@ def ceilings(work: Workload) -> dict[str, Ceiling]:
     ]
     encoder = _block_shapes(tokenizer.d_model, tokenizer.ff_dim) * (tokenizer.n_enc_layers - 1)
     decoder = _block_shapes(tokenizer.d_model, tokenizer.ff_dim) * (tokenizer.n_dec_layers - 1)
-    history_rows = work.series * work.history
-    trunk_products = _products(trunk, work.precision)
-    decoder_products = _products(decoder, FLOAT32)
+    history_rows, path_rows = work.series * work.history, rows * work.horizon
+    trunk_products, decoder_products = (
+        _products(trunk, work.precision, work.kernels),
+        _products(decoder, FLOAT32, work.kernels),
+    )
+
+    trunk_at_rows = _run(trunk_products, rows)
+    heads_at_rows = _run(_products(heads, work.precision, work.kernels), rows)
+    decoder_at_history, decoder_at_paths = _run(decoder_products, history_rows), _run(decoder_products, path_rows)
 
     def decode() -> None:
         for _ in range(work.horizon - 1):
@@ -77,18 +87,22 @@ def ceilings(work: Workload) -> dict[str, Ceiling]:
         decoder_at_history()
         decoder_at_paths()
 
-    trunk_at_rows = _run(trunk_products, work.rows, work.precision)
-    heads_at_rows = _run(_products(heads, work.precision), work.rows, work.precision)
-    decoder_at_history = _run(decoder_products, history_rows, FLOAT32)
-    decoder_at_paths = _run(decoder_products, work.rows * work.horizon, FLOAT32)
-    encode = _run(_products(encoder, FLOAT32), history_rows, FLOAT32)
-    prefill = _run(trunk_products, history_rows, work.precision)
-    layers = tokenizer.n_enc_layers - 1
+    # Keys that are seen: by all tokens of a window, and by all that the paths add behind the history.
+    within_window = work.series * work.history**2 / 2
+    behind_history = rows * sum(work.history + step for step in range(1, work.horizon + 1))
+    encode_attention = _attention(within_window, tokenizer.d_model, tokenizer.n_enc_layers - 1)
+    prefill_attention = _attention(within_window, model.d_model, model.n_layers)
+    decode_attention = _attention(behind_history, model.d_model, model.n_layers + 1)
+    detokenise_attention = _attention(within_window + behind_history, tokenizer.d_model, tokenizer.n_dec_layers - 1)
+    decode_multiplied = rows * ((work.horizon - 1) * _numbers(trunk) + work.horizon * _numbers(heads))
     return {
-        "encode": Ceiling(encode, partial(_repeat, _causal(work, tokenizer.n_heads, tokenizer.d_model), layers)),
-        "prefill": Ceiling(prefill, partial(_repeat, _causal(work, model.n_heads, model.d_model), model.n_layers)),
-        "decode": Ceiling(decode, _decode_attention(work)),
-        "detokenise": Ceiling(detokenise, _detokenise_attention(work)),
+        "encode": Ceiling(
+            _run(_products(encoder, FLOAT32, work.kernels), history_rows),
+            encode_attention / (history_rows * _numbers(encoder)),
+        ),
+        "prefill": Ceiling(_run(trunk_products, history_rows), prefill_attention / (history_rows * _numbers(trunk))),
+        "decode": Ceiling(decode, decode_attention / decode_multiplied),
+        "detokenise": Ceiling(detokenise, detokenise_attention / ((history_rows + path_rows) * _numbers(decoder))),
     }
 
 
@@ -96,73 +110,24 @@ def _block_shapes(d_model: int, ff_dim: int) -> list[Shape]:
     return [(d_model, 3 * d_model), (d_model, d_model), (d_model, ff_dim), (d_model, ff_dim), (ff_dim, d_model)]
 
 
-def _products(shapes: Sequence[Shape], precision: Precision) -> list[tuple[int, Callable[[Tensor], Tensor]]]:
-    return [(size, pack(0.02 * torch.randn(out, size), None, precision)) for size, out in shapes]
+def _numbers(shapes: Sequence[Shape]) -> int:
+    return sum(size * out for size, out in shapes)
 
 
-def _run(products: Sequence[tuple[int, Callable[[Tensor], Tensor]]], rows: int, precision: Precision) -> Work:
-    inputs = {size: torch.randn(rows, size).to(precision.activations) for size, _ in products}
+def _attention(keys_seen: float, d_model: int, layers: int) -> float:
+    """Multiplications: each key that is seen against a query, and its weight against a value."""
+    return 2 * keys_seen * d_model * layers
+
+
+def _products(shapes: Sequence[Shape], precision: Precision, kernels: Kernels | None) -> list[Product]:
+    return [(size, pack(0.02 * torch.randn(out, size), None, precision, kernels)) for size, out in shapes]
+
+
+def _run(products: Sequence[Product], rows: int) -> Callable[[], None]:
+    inputs = {size: torch.randn(rows, size) for size, _ in products}
 
     def run() -> None:
         for size, product in products:
             product(inputs[size])
 
     return run
-
-
-def _causal(work: Workload, heads: int, d_model: int) -> Work:
-    """Queries against keys and weights against values, of whole windows; half of both is masked, so half is counted."""
-    groups, size, half = work.series * heads, d_model // heads, work.history // 2
-    queries, keys = torch.randn(groups, work.history, size), torch.randn(groups, size, half)
-    weights, values = torch.randn(groups, work.history, half), torch.randn(groups, half, size)
-    return lambda: (torch.bmm(queries, keys), torch.bmm(weights, values))
-
-
-def _repeat(work: Work, times: int) -> None:
-    for _ in range(times):
-        work()
-
-
-def _decode_attention(work: Workload) -> Work:
-    heads = [work.model.n_heads] * work.model.n_layers + [DEPENDENCY_HEADS]
-    layers = [_prefix_and_suffix(work, count, work.model.d_model) for count in heads]
-
-    def run() -> None:
-        for step in range(1, work.horizon):
-            for layer in layers:
-                layer(1, step)
-
-    return run
-
-
-def _detokenise_attention(work: Workload) -> Work:
-    layer = _prefix_and_suffix(work, work.tokenizer.n_heads, work.tokenizer.d_model)
-
-    def run() -> None:
-        for _ in range(work.tokenizer.n_dec_layers - 1):
-            layer(work.horizon, work.horizon)
-
-    return run
-
-
-def _prefix_and_suffix(work: Workload, heads: int, d_model: int) -> Callable[[int, int], None]:
-    """Four products, for `t` queries of each path and `visible` keys of its own."""
-    groups, size = work.series * heads, d_model // heads
-    keys, values = torch.randn(groups, work.history, size), torch.randn(groups, work.history, size)
-    own_keys, own_values = (torch.randn(groups * work.paths, work.horizon, size) for _ in range(2))
-
-    def run(t: int, visible: int) -> None:
-        queries = torch.empty(groups, work.paths * t, size)
-        by_path = queries.view(groups * work.paths, t, size)
-        scores = torch.bmm(queries, keys.transpose(1, 2))
-        own_scores = torch.bmm(by_path, own_keys[:, :visible].transpose(1, 2))
-        torch.bmm(scores, values)
-        torch.bmm(own_scores, own_values[:, :visible])
-
-    return run
-
-
-def _timed(work: Work) -> float:
-    started = perf_counter()
-    work()
-    return perf_counter() - started

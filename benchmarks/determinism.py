@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import click
 import numpy as np
@@ -15,12 +15,14 @@ from rich.progress import track
 
 import services.inference  # noqa: F401 - before torch: it says how torch's threads wait
 from benchmarks.models import SIZES, random_modules, random_walk
-from services.inference.engine import FLOAT32, pack
+from services.inference.engine import pack
 from services.inference.memory import keep_freed_memory
 from services.inference.path_sampler import PathSampler, SampledPaths
+from services.inference.precisions import choose_kernels, choose_precision
 from services.inference.token_choice import Choice
+from shared.settings import Dtype, KernelChoice
 
-HELP = """Draw seeded forecasts alone, in panels, in small groups of paths and with one thread, in float32, and count the
+HELP = """Draw seeded forecasts alone, in panels, in small groups of paths and with one thread, and count the
 tokens that are not those of the forecast alone. Random weights; klines of random walks.
 """
 
@@ -33,6 +35,8 @@ tokens that are not those of the forecast alone. Random weights; klines of rando
 @click.option("--paths", default=30, type=click.IntRange(1), show_default=True)
 @click.option("--panel", default=8, type=click.IntRange(2), show_default=True, help="Series side by side.")
 @click.option("--group", default=7, type=click.IntRange(1), show_default=True, help="Most paths side by side.")
+@click.option("--dtype", default="float32", type=click.Choice(get_args(Dtype)), show_default=True)
+@click.option("--kernels", default="auto", type=click.Choice(get_args(KernelChoice)), show_default=True)
 @click.option("--temperature", default=1.0, show_default=True)
 @click.option("--top-p", default=0.9, show_default=True)
 @click.option("--json", "as_json", is_flag=True)
@@ -42,7 +46,10 @@ def main(
 ) -> None:
     keep_freed_memory()
     limit = SIZES[model].max_context
-    engine, choice = pack(*random_modules(model), FLOAT32, limit), Choice(asked["temperature"], 0, asked["top_p"])
+    kernels = choose_kernels(asked["kernels"], torch.device("cpu"))
+    precision = choose_precision(asked["dtype"], torch.device("cpu"), kernels)
+    engine = pack(*random_modules(model), precision, limit, kernels)
+    choice = Choice(asked["temperature"], 0, asked["top_p"])
     contexts = [random_walk(history, horizon, limit, seed) for seed in range(forecasts)]
 
     def draw(size: int, group: int | None = None) -> Iterator[SampledPaths]:
@@ -61,6 +68,8 @@ def main(
 
     measured = {
         "model": model,
+        "dtype": engine.precision.name,
+        "kernels": engine.kernels_name,
         "forecasts": forecasts,
         "tokens": int(alone.size),
         "different": {way: int((tokens != alone).sum()) for way, tokens in ways.items()},

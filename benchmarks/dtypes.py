@@ -28,7 +28,7 @@ from services.inference.memory import keep_freed_memory
 from services.inference.model.kronos import Kronos
 from services.inference.model.tokenizer import KronosTokenizer
 from services.inference.path_sampler import SamplingOptions, sample_paths
-from services.inference.precisions import precisions_of
+from services.inference.precisions import choose_kernels, precisions_of
 from services.inference.token_choice import Choice, next_token_distribution
 from services.inference.training.kline_files import read_stretches
 from services.inference.weights import load_kronos, load_tokenizer
@@ -73,8 +73,9 @@ Floats = NDArray[np.float64]
 def main(as_json: bool, **asked: Any) -> None:
     keep_freed_memory()
     kronos, tokenizer = _modules(asked["model"], asked["random_weights"], asked["local_dir"])
-    names = precisions_of(torch.device("cpu"))
-    engines = {name: pack(kronos, tokenizer, Precision(name), MAX_CONTEXT) for name in names}
+    kernels = choose_kernels("auto", torch.device("cpu"))
+    names = precisions_of(torch.device("cpu"), kernels)
+    engines = {name: pack(kronos, tokenizer, Precision(name), MAX_CONTEXT, kernels) for name in names}
     contexts = [context for file in asked["klines"] for context in _contexts(file, asked)]
     if not contexts:
         raise click.UsageError("These files have no origin in that range; choose other days.")
@@ -143,9 +144,9 @@ def _first_distributions(engine: Engine, context: Context, choice: Choice, given
     caches = kronos.new_caches(1)
     hidden = kronos.prefill(s1, s2, time, caches).expand(4, -1).contiguous()  # products of one row are another kernel
     caches.reserve(4, 1)
-    coarse = next_token_distribution(kronos.s1_logits(hidden).float(), choice)
+    coarse = next_token_distribution(kronos.s1_logits(hidden), choice)
     token = coarse.argmax(dim=-1) if given is None else torch.full((4,), given)
-    fine = next_token_distribution(kronos.s2_logits(hidden, token, caches, Span(0, 0)).float(), choice)
+    fine = next_token_distribution(kronos.s2_logits(hidden, token, caches, Span(0, 0)), choice)
     return coarse[0].double().numpy(), fine[0].double().numpy()
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import Any
+from typing import Any, get_args
 
 import click
 import torch
@@ -28,8 +28,9 @@ from services.inference.memory import keep_freed_memory
 from services.inference.model.kronos import Kronos
 from services.inference.model.tokenizer import KronosTokenizer
 from services.inference.path_sampler import PHASES, PathSampler, SamplingOptions
-from services.inference.precisions import choose_precision
+from services.inference.precisions import choose_kernels, choose_precision
 from services.inference.weights import load_kronos, load_tokenizer
+from shared.settings import Dtype, KernelChoice
 
 HELP = """Time forecasts of one model on klines of a random walk.
 
@@ -38,9 +39,9 @@ HELP = """Time forecasts of one model on klines of a random walk.
 
 Speed does not depend on what the weights are, so random ones of the published sizes do; without --random-weights they are
 read from --local-dir. The ratio to the reference compares two times of this very run: shared machines are noisy, so
-compare ratios, not seconds of two runs. gemm_ceiling_share is the time of the same matrix products alone, back to back
-(benchmarks/ceiling.py), over the time of the phase; weights_only counts the products with weights and leaves out
-attention's.
+compare ratios, not seconds of two runs. gemm_ceiling_share is the time of the same matrix products alone, back to back,
+over the time of the phase: weights_only of those with weights, the other with as many multiplications as attention has
+besides, counted at the same pace (benchmarks/ceiling.py).
 """
 
 
@@ -54,8 +55,9 @@ attention's.
 @click.option(
     "--series", default=1, type=click.IntRange(1), show_default=True, help="Forecasts side by side (a panel)."
 )
+@click.option("--dtype", default="float32", type=click.Choice(get_args(Dtype)), show_default=True)
 @click.option(
-    "--dtype", default="float32", type=click.Choice(["float32", "bfloat16", "int8", "auto"]), show_default=True
+    "--kernels", default="auto", type=click.Choice(get_args(KernelChoice)), show_default=True, help="As model.kernels."
 )
 @click.option("--temperature", default=0.6, show_default=True)
 @click.option("--top-p", default=0.9, show_default=True)
@@ -83,7 +85,8 @@ def measure(
     horizon: int,
     paths: int,
     series: int,
-    dtype: str,
+    dtype: Dtype,
+    kernels: KernelChoice,
     temperature: float,
     top_p: float,
     repeat: int,
@@ -96,7 +99,7 @@ def measure(
     def modules() -> tuple[Kronos, KronosTokenizer]:
         return random_modules(model) if random_weights else _load(local_dir, model)
 
-    engine = _packed(modules, dtype, max_context)
+    engine = _packed(modules, dtype, kernels, max_context)
     contexts = [random_walk(history, horizon, max_context, seed) for seed in range(series)]
     options = SamplingOptions(paths, temperature, top_k=0, top_p=top_p, seed=1)
     _run(engine, contexts, options)  # once before it is timed
@@ -105,13 +108,16 @@ def measure(
         engine.kronos.config,
         engine.tokenizer.config,
         engine.precision,
+        engine.kronos.kernels,
         series,
         contexts[0].history_used,
         horizon,
         paths,
     )
-    runs, bare = _timed_in_turn(engine, contexts, options, ceilings(work), repeat)
+    bare = ceilings(work)
+    runs, bare_seconds = _timed_in_turn(engine, contexts, options, bare, repeat)
     phases = {phase: median(run[phase] for run in runs) for phase in PHASES}
+    weights_only = {phase: median(bare_seconds[phase]) / phases[phase] for phase in PHASES}
     measured = {
         "model": model,
         "weights": "random" if random_weights else "local",
@@ -119,6 +125,7 @@ def measure(
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "dtype": engine.precision.name,
+        "kernels": engine.kernels_name,
         "history": contexts[0].history_used,
         "horizon": horizon,
         "paths": paths,
@@ -127,10 +134,10 @@ def measure(
         "all_seconds": [run["total"] for run in runs],
         "phases": phases,
         "peak_rss_mb": round(peak_rss_mb, 1),
-        "gemm_ceiling_share": {phase: median(sum(one) for one in bare[phase]) / phases[phase] for phase in PHASES},
-        "gemm_ceiling_share_weights_only": {
-            phase: median(one[0] for one in bare[phase]) / phases[phase] for phase in PHASES
+        "gemm_ceiling_share": {
+            phase: share * (1 + bare[phase].attention_share) for phase, share in weights_only.items()
         },
+        "gemm_ceiling_share_weights_only": weights_only,
     }
     if against_reference:
         measured["reference_seconds"] = series * reference_seconds(
@@ -141,10 +148,14 @@ def measure(
     return measured
 
 
-def _packed(modules: Callable[[], tuple[Kronos, KronosTokenizer]], dtype: str, max_context: int) -> Engine:
+def _packed(
+    modules: Callable[[], tuple[Kronos, KronosTokenizer]], dtype: Dtype, kernels: KernelChoice, max_context: int
+) -> Engine:
     """The modules themselves are let go again, as the worker does."""
     with torch.inference_mode():
-        return pack(*modules(), choose_precision(dtype, torch.device("cpu")), max_context)
+        cpu = torch.device("cpu")
+        chosen = choose_kernels(kernels, cpu)
+        return pack(*modules(), choose_precision(dtype, cpu, chosen), max_context, chosen)
 
 
 def _load(local_dir: Path, model: str) -> tuple[Kronos, KronosTokenizer]:
@@ -154,10 +165,10 @@ def _load(local_dir: Path, model: str) -> tuple[Kronos, KronosTokenizer]:
 
 def _timed_in_turn(
     engine: Engine, contexts: list[Context], options: SamplingOptions, bare: dict[str, Ceiling], repeat: int
-) -> tuple[list[dict[str, float]], dict[str, list[tuple[float, float]]]]:
+) -> tuple[list[dict[str, float]], dict[str, list[float]]]:
     """Forecast and bare products in turn, so that whatever else the machine does disturbs both alike."""
     runs: list[dict[str, float]] = []
-    ceiling_runs: dict[str, list[tuple[float, float]]] = {phase: [] for phase in bare}
+    ceiling_runs: dict[str, list[float]] = {phase: [] for phase in bare}
     for turn in range(repeat + 1):
         run = _run(engine, contexts, options)
         ceiling_run = {phase: ceiling.seconds() for phase, ceiling in bare.items()}
@@ -179,7 +190,9 @@ def _run(engine: Engine, contexts: list[Context], options: SamplingOptions) -> d
 
 def _print(measured: dict[str, Any]) -> None:
     click.echo(f"processor  {measured['processor']}")
-    click.echo(f"torch      {measured['torch']}, {measured['threads']} threads, {measured['dtype']}")
+    click.echo(
+        f"torch      {measured['torch']}, {measured['threads']} threads, {measured['dtype']}, {measured['kernels']}"
+    )
     click.echo(
         f"forecast   {measured['model']} ({measured['weights']} weights), history {measured['history']}, "
         f"{measured['horizon']} steps, {measured['paths']} paths"

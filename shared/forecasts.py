@@ -166,6 +166,9 @@ class Provenance(Contract):
     model_stands_in_because: str | None = Field(description="why it could not be had")
     device: str
     dtype: str = Field(description="what the model's products were computed in: float32, bfloat16 or int8")
+    kernels: str = Field(
+        "torch", description="what computed between the products, and on a processor those: torch or native"
+    )
     side_by_side: int = Field(1, description="forecasts drawn together; the timings are those of all of them")
     threads: int
     seed: int

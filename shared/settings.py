@@ -29,6 +29,7 @@ NOT_KNOBS = {"KRONOS_CONFIG", "KRONOS_REQUIRE", "KRONOS_PUBLISH"}  # other varia
 SHORTEST_HISTORY = 64  # candles: no model is asked with fewer, and `overflow: trim` always leaves it as many
 Overflow = Literal["trim", "slide"]
 Dtype = Literal["auto", "float32", "bfloat16", "int8"]
+KernelChoice = Literal["auto", "native", "torch"]
 
 ModelName = Literal["Kronos-mini", "Kronos-small", "Kronos-base", "Kronos-nano"]
 MODEL_NAMES: tuple[str, ...] = get_args(ModelName)
@@ -57,6 +58,7 @@ class ModelSettings(Section):
     max_context: int = Field(ge=128, le=2048)
     device: str = Field(pattern=r"^(cpu|cuda(:\d+)?|mps|auto)$", description="cpu, cuda, cuda:N, mps or auto")
     dtype: Dtype
+    kernels: KernelChoice
     overflow: Overflow
     allow_hub: bool
     hub_timeout: float = Field(ge=0.5, le=60)

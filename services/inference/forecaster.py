@@ -31,7 +31,7 @@ from services.inference.path_statistics import (
     summarise,
     upside_share,
 )
-from services.inference.precisions import choose_precision
+from services.inference.precisions import choose_kernels, choose_precision
 from services.inference.token_choice import Choice
 from shared.errors import CheckpointError, RequestError
 from shared.forecasts import (
@@ -113,6 +113,7 @@ class Forecaster:
             source=model.source,
             device=str(model.device),
             dtype=model.engine.precision.name,
+            kernels=model.engine.kernels_name,
             threads=torch.get_num_threads(),
             seconds=round(perf_counter() - started, 2),
         )
@@ -217,8 +218,9 @@ class Forecaster:
             allow_bundled=settings.allow_bundled,
         )
         loaded = load_model(name, policy, device=settings.device, is_default=is_default)
-        precision = choose_precision(settings.dtype, loaded.device)
-        engine = pack(loaded.kronos, loaded.tokenizer, precision, loaded.max_context)
+        kernels = choose_kernels(settings.kernels, loaded.device)
+        precision = choose_precision(settings.dtype, loaded.device, kernels)
+        engine = pack(loaded.kronos, loaded.tokenizer, precision, loaded.max_context, kernels)
         description = {field.name: getattr(loaded, field.name) for field in fields(ModelDescription)}
         return ReadyModel(engine=engine, **description)
 
@@ -256,6 +258,7 @@ class Forecaster:
             model_stands_in_because=model.why,
             device=str(model.device),
             dtype=model.engine.precision.name,
+            kernels=model.engine.kernels_name,
             side_by_side=side_by_side,
             threads=torch.get_num_threads(),
             seed=request.seed,

@@ -17,6 +17,7 @@ from services.inference.context import Context, context_for
 from services.inference.engine import FLOAT32, pack
 from services.inference.model.kronos import Kronos
 from services.inference.model.tokenizer import KronosTokenizer
+from services.inference.native import KernelError, Kernels, load_kernels
 from services.inference.path_sampler import SampledPaths, SamplingOptions, sample_paths
 from services.inference.token_choice import Choice, next_token_distribution
 from services.inference.weights import load_kronos, load_tokenizer
@@ -92,16 +93,27 @@ def _numbers(
         yield "probs", ours.numpy(), key
     for path in greedy_paths(case, context).normalised:
         yield "greedy_normalised_fast", path, "greedy_normalised"
+    if _native():
+        for path in greedy_paths(case, context, kernels=_native()).normalised:
+            yield "greedy_normalised_native", path, "greedy_normalised"
     for path in greedy_paths(case, context, slowly=True).normalised:
         yield "greedy_normalised_slow", path, "greedy_normalised"
 
 
-def greedy_paths(case: Case, context: Context, *, slowly: bool = False) -> SampledPaths:
+def greedy_paths(case: Case, context: Context, *, slowly: bool = False, kernels: Kernels | None = None) -> SampledPaths:
     """Several paths at once with top_k 1, which makes them all equal."""
     greedy = SamplingOptions(num_samples=PATHS_AT_ONCE, temperature=1.0, top_k=1, top_p=1.0, seed=0)
     if slowly:
         return sample_paths_slowly(case.model, case.tokenizer, context, greedy, max_context=case.max_context)
-    return sample_paths(pack(case.model, case.tokenizer, FLOAT32, case.max_context), context, greedy)
+    return sample_paths(pack(case.model, case.tokenizer, FLOAT32, case.max_context, kernels), context, greedy)
+
+
+def _native() -> Kernels | None:
+    """The compiled kernels, where there are any."""
+    try:
+        return load_kernels()
+    except KernelError:
+        return None
 
 
 def _largest_difference(ours: NDArray[Any], expected: NDArray[Any]) -> float:

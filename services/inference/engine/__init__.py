@@ -35,6 +35,10 @@ class Engine:
     records_steps: bool  # whether steps are recorded once for a shape of forecast and replayed (CUDA graphs)
     loops: dict[Hashable, Any] = field(default_factory=dict, compare=False)  # that drew forecasts, with their caches
 
+    @property
+    def kernels_name(self) -> str:
+        return self.kronos.kernels.name if self.kronos.kernels else "torch"
+
 
 def pack(
     kronos: Kronos, tokenizer: KronosTokenizer, precision: Precision, max_context: int, kernels: Kernels | None = None

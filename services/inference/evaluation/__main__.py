@@ -30,7 +30,7 @@ from services.inference.evaluation.model_forecaster import model_forecaster
 from services.inference.evaluation.token_entropy import TokenEntropy, token_entropy
 from services.inference.model.kronos import Kronos
 from services.inference.model.tokenizer import KronosTokenizer
-from services.inference.precisions import choose_precision
+from services.inference.precisions import choose_kernels, choose_precision
 from services.inference.training.kline_files import Stretch, read_stretches
 from services.inference.weights import load_kronos, load_tokenizer
 from shared.errors import KronosLiveError
@@ -110,9 +110,10 @@ def _evaluate(file: Path, model: Kronos, tokenizer: KronosTokenizer, options: di
     forecasters: dict[str, Forecaster] = {
         name: baseline_forecaster(baseline, options["paths"], options["seed"]) for name, baseline in BASELINES.items()
     }
-    precision = choose_precision(options["dtype"], torch.device("cpu"))
+    kernels = choose_kernels("auto", torch.device("cpu"))
+    precision = choose_precision(options["dtype"], torch.device("cpu"), kernels)
     forecasters[MODEL_ROW] = model_forecaster(
-        pack(model, tokenizer, precision, MAX_CONTEXT),
+        pack(model, tokenizer, precision, MAX_CONTEXT, kernels),
         paths=options["paths"],
         temperature=options["temperature"],
         top_k=options["top_k"],

@@ -3,7 +3,7 @@ compiles them where there is a C++ compiler, and `load_kernels` finds what was c
 the same work, more slowly. Knows torch's tensors; nothing of models or paths.
 """
 
-from .build import BuildError, build
+from .build import BuildError, build_kernels
 from .kernels import KernelError, Kernels, load_kernels
 
-__all__ = ["BuildError", "KernelError", "Kernels", "build", "load_kernels"]
+__all__ = ["BuildError", "KernelError", "Kernels", "build_kernels", "load_kernels"]

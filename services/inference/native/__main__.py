@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .build import BuildError, build
+from .build import BuildError, build_kernels
 
 HELP = """Compile the kernels that make forecasts on a processor about a third faster.
 
@@ -19,7 +19,7 @@ the same work; a worker says at its start which it uses.
 @click.option("--if-possible", is_flag=True, help="Where they cannot be compiled, say so and succeed.")
 def main(compiler: str | None, if_possible: bool) -> None:
     try:
-        libraries = build(compiler)
+        libraries = build_kernels(compiler)
     except BuildError as error:
         if not if_possible:
             raise click.ClickException(str(error)) from error

@@ -32,7 +32,7 @@ class BuildError(Exception):
     """The kernels cannot be compiled here; says why."""
 
 
-def build(compiler: str | None = None) -> list[Path]:
+def build_kernels(compiler: str | None = None) -> list[Path]:
     """Compile for each level of this kind of processor; what is there already stays. Returns the libraries.
 
     `compiler`: $CXX or g++ where it is None. Raises BuildError.

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from .place import Place
 
@@ -58,6 +59,11 @@ class PrefixCache(ABC):
         """[2, groups, P, size], turned. What was stored before is forgotten."""
 
     @abstractmethod
+    def attend_window(self, queries: Tensor) -> Tensor:
+        """Scaled and turned queries [groups, P, size] of the stored prefix itself, each of which sees what is stored up to
+        its own place -> [series * P, d_model]."""
+
+    @abstractmethod
     def reserve(self, paths: int, capacity: int) -> None:
         """Room for what `paths` paths of each series add. Memory that fits already is kept."""
 
@@ -88,6 +94,11 @@ class TorchPrefixCache(PrefixCache):
             self._prefix = keys_values.clone()
         else:
             self._prefix.copy_(keys_values)  # a recorded graph reads this memory
+
+    def attend_window(self, queries: Tensor) -> Tensor:
+        keys, values = self._stored_prefix()[:, None]
+        attended = functional.scaled_dot_product_attention(queries[None], keys, values, is_causal=True, scale=1.0)
+        return self._heads.merge(attended[0], self._series)
 
     def reserve(self, paths: int, capacity: int) -> None:
         prefix = self._stored_prefix()

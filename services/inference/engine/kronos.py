@@ -61,7 +61,9 @@ class PackedKronos:
         self._s2_head = pack(head.proj_s2.weight * model.dep_layer.norm.weight, head.proj_s2.bias, precision, kernels)
 
     def new_caches(self, series: int) -> KronosCaches:
-        return KronosCaches(series, self._stack.new_caches(), new_cache(self._dependency_heads, self.kernels))
+        return KronosCaches(
+            series, self._stack.new_caches(), new_cache(self._dependency_heads, self.precision, self.kernels)
+        )
 
     def embed_time(self, time_features: Tensor) -> Tensor:
         """int64 [..., 5] -> [..., d_model]."""

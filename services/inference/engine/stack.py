@@ -2,7 +2,7 @@
 
 Of each block of `model/layers.py` the norms' weights are multiplied into the projections that follow, the softmax scale
 into the queries, and the halves that a rotation mixes are laid side by side, so that rotating is one complex product.
-The residual stream, norms and attention are float32 in every precision. Knows nothing of tokens.
+The residual stream, norms and what attention sums are float32 in every precision. Knows nothing of tokens.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from services.inference.model.attention import SelfAttention
 from services.inference.model.layers import TransformerBlock
@@ -24,9 +23,10 @@ from .precision import Precision
 from .products import pack
 
 
-def new_cache(heads: Heads, kernels: Kernels | None) -> PrefixCache:
+def new_cache(heads: Heads, precision: Precision, kernels: Kernels | None) -> PrefixCache:
     if kernels is not None:
-        return NativePrefixCache(heads, kernels)
+        coarse = precision.name != "float32" and "bfloat16" in kernels.multiplies
+        return NativePrefixCache(heads, kernels, "bfloat16" if coarse else "float32")
     return TorchPrefixCache(heads)
 
 
@@ -47,20 +47,18 @@ class PackedBlock:
         self._gate = pack(ffn.w1.weight * before_ffn, None, precision, kernels)
         self._up = pack(ffn.w3.weight * before_ffn, None, precision, kernels)
         self._down = pack(ffn.w2.weight, None, precision, kernels)
-        self._kernels = kernels
+        self._precision, self._kernels = precision, kernels
 
     def new_cache(self) -> PrefixCache:
-        return new_cache(self._heads, self._kernels)
+        return new_cache(self._heads, self._precision, self._kernels)
 
     def prefill(self, x: Tensor, series: int, cache: PrefixCache | None) -> Tensor:
         """x [series * t, d_model], whole windows from position 0 -> same, remembered as the cache's prefix if there is
         one."""
+        cache = cache or self.new_cache()
         split = self._split_window(x, series)
-        if cache is not None:
-            cache.store_prefix(split[1:])
-        queries, keys, values = split[:, None]
-        attended = functional.scaled_dot_product_attention(queries, keys, values, is_causal=True, scale=1.0)
-        return self._finish(x, self._heads.merge(attended[0], series))
+        cache.store_prefix(split[1:])
+        return self._finish(x, cache.attend_window(split[0]))
 
     def remember(self, x: Tensor, series: int, cache: PrefixCache) -> None:
         """Like prefill where nobody asks what comes out: x [series * t, d_model] is only remembered."""

@@ -19,7 +19,7 @@ from torch import Tensor
 from .build import library
 
 NumberName = Literal["float32", "bfloat16", "int8"]
-FORMATS: dict[NumberName, int] = {"float32": 0, "bfloat16": 1, "int8": 2}  # Format in source/linear.cpp
+FORMATS: dict[NumberName, int] = {"float32": 0, "bfloat16": 1, "int8": 2}  # Format in source/words.h
 PANEL = 64  # keys of a shared prefix that lie side by side
 LANES = 16  # numbers in a vector; rows that are reread are padded to whole ones
 
@@ -32,8 +32,8 @@ class AttentionCall(Structure):
     """What `kronos_attention` is handed: the fields of KronosAttention in source/attention.cpp."""
 
     _fields_ = (
-        *((name, c_int64) for name in ("series", "heads", "size", "paths", "steps", "prefix", "first", "capacity")),
-        ("threads", c_int64),
+        *((name, c_int64) for name in ("format", "series", "heads", "size", "paths", "steps")),
+        *((name, c_int64) for name in ("prefix", "is_window", "first", "capacity", "threads")),
         *((name, c_void_p) for name in ("prefix_keys", "prefix_values", "own_keys", "own_values", "turns")),
         *((name, c_void_p) for name in ("new_keys_values", "queries")),
         ("stride", c_int64),

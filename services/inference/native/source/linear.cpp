@@ -5,21 +5,16 @@
 // the inner loop takes one 32-bit word of each row: a float32, two bfloat16 or four int8 of consecutive inputs. Each
 // number of y is one chain of sums along the inputs, whichever rows and threads there are.
 
-#include "vectors.h"
+#include "words.h"
 
 using namespace kronos;
 
-enum Format : int64_t { kFloat32, kBfloat16, kInt8 };
-
 #ifdef __AVX512F__
-
-#include <immintrin.h>
-#pragma GCC target("avx512bf16,avx512vnni")
 
 struct KronosWeights {
   Format format;
   int64_t inputs, outputs;
-  const uint32_t *words;  // [strips, words of a row, 16]; int8 as weight + 128
+  const uint32_t *words;  // [strips, words of a row, 16], at a cache line; int8 as weight + 128
   const float *scales;    // [strips * 16] for int8
   const float *bias;      // [strips * 16]
 };
@@ -41,26 +36,6 @@ constexpr int kMostRows = 30;  // sums in registers, of 32
 constexpr float kLargest = 127.0f;
 typedef int8_t Bytes __attribute__((vector_size(kLanes)));
 
-inline int64_t numbers_in_word(Format format) { return format == kFloat32 ? 1 : format == kBfloat16 ? 2 : 4; }
-
-// sums += weights * a word of the row, sixteen outputs at a time. In assembler, since the compiler would load the word into
-// a register of its own, of which none is left.
-template <Format>
-struct Step;
-
-#define KRONOS_STEP(format, Type, instruction)                                                          \
-  template <>                                                                                           \
-  struct Step<format> {                                                                                 \
-    typedef Type Sums;                                                                                  \
-    static inline __attribute__((always_inline)) void add(Sums &sums, const uint32_t *word, __m512i w) { \
-      asm(instruction " %2%{1to16%}, %1, %0" : "+v"(sums) : "v"(w), "m"(*word));                        \
-    }                                                                                                   \
-  }
-
-KRONOS_STEP(kFloat32, __m512, "vfmadd231ps");
-KRONOS_STEP(kBfloat16, __m512, "vdpbf16ps");
-KRONOS_STEP(kInt8, __m512i, "vpdpbusd");
-
 // words [length, kRows], a strip [length, 16] -> sums [kRows, 16].
 template <Format format, int kRows>
 void multiply_strip(const uint32_t *words, const uint32_t *strip, int64_t length, void *sums) {
@@ -68,7 +43,7 @@ void multiply_strip(const uint32_t *words, const uint32_t *strip, int64_t length
 #pragma GCC unroll 30
   for (int row = 0; row < kRows; ++row) sum[row] = typename Step<format>::Sums{};
   for (int64_t i = 0; i < length; ++i) {
-    const __m512i weights = _mm512_load_si512(strip + i * kLanes);
+    const Words weights = load_words(strip + i * kLanes);
 #pragma GCC unroll 30
     for (int row = 0; row < kRows; ++row) Step<format>::add(sum[row], words + i * kRows + row, weights);
   }
@@ -111,12 +86,10 @@ class Rows {
     const float *x = x_ + row * inputs_;
     const float factor = epsilon_ > 0 ? inverse_root_mean_square(x, inputs_, epsilon_) : 1.0f;
     uint32_t *to = encoded_.begin() + row * length_;
-    if (format_ == kFloat32)
-      scale(x, inputs_, factor, reinterpret_cast<float *>(to));
-    else if (format_ == kBfloat16)
-      round_to_bfloat16(x, factor, reinterpret_cast<uint16_t *>(to));
-    else
+    if (format_ == kInt8)
       quantise(x, factor, row, reinterpret_cast<int8_t *>(to));
+    else
+      to_words(x, inputs_, factor, format_, to);
   }
 
   // Of all rows of a chunk the words from `first` up to `end`.
@@ -142,15 +115,6 @@ class Rows {
   }
 
  private:
-  void round_to_bfloat16(const float *x, float factor, uint16_t *to) {
-    int64_t i = 0;
-    for (; i + kLanes <= inputs_; i += kLanes) {
-      const __m256bh rounded = _mm512_cvtneps_pbh((__m512)(load(x + i) * factor));
-      memcpy(to + i, &rounded, sizeof rounded);
-    }
-    for (; i < length_ * 2; ++i) to[i] = i < inputs_ ? narrowed(x[i] * factor) : 0;
-  }
-
   // To whole numbers from -127 to 127 by a scale of this row's own.
   void quantise(const float *x, float factor, int64_t row, int8_t *to) {
     const float most = largest_magnitude(x, inputs_) * factor;

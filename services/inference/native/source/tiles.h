@@ -1,8 +1,8 @@
-// c = a b for float32 blocks that fit the caches: a few rows of a against a few vectors of columns of b at a time, their
-// sums in registers. Each number of c is one chain of fused multiply-adds along k, whatever the blocks are.
+// c = a b for blocks that fit the caches: a few rows of a against a few vectors of columns of b at a time, their sums in
+// registers. Each number of c is one chain of sums along k, whatever the blocks are.
 #pragma once
 
-#include "vectors.h"
+#include "words.h"
 
 namespace kronos {
 
@@ -13,46 +13,45 @@ constexpr int kTileRows = 6, kTileVectors = 1;  // 12 sums in 16 registers of ha
 #endif
 
 struct Matrix {
-  const float *numbers;
-  int64_t stride;  // from one row to the next
+  const uint32_t *words;
+  int64_t stride;  // from one row to the next, in words
 };
 
-template <int kRows, int kVectors>
+template <Format format, int kRows, int kVectors>
 inline __attribute__((always_inline)) void tile(Matrix a, Matrix b, int64_t k, float *c, int64_t c_stride) {
-  Vector sums[kRows][kVectors] = {};
+  typename Step<format>::Sums sums[kRows][kVectors] = {};
   for (int64_t i = 0; i < k; ++i) {
-    Vector right[kVectors];
-    for (int v = 0; v < kVectors; ++v) right[v] = load(b.numbers + i * b.stride + v * kLanes);
-    for (int row = 0; row < kRows; ++row) {
-      const Vector left = all(a.numbers[row * a.stride + i]);
-      for (int v = 0; v < kVectors; ++v) sums[row][v] += left * right[v];
-    }
+    Words right[kVectors];
+    for (int v = 0; v < kVectors; ++v) right[v] = load_words(b.words + i * b.stride + v * kLanes);
+    for (int row = 0; row < kRows; ++row)
+      for (int v = 0; v < kVectors; ++v) Step<format>::add(sums[row][v], a.words + row * a.stride + i, right[v]);
   }
   for (int row = 0; row < kRows; ++row)
     for (int v = 0; v < kVectors; ++v) store(c + row * c_stride + v * kLanes, sums[row][v]);
 }
 
-template <int kRows, int kVectors>
+template <Format format, int kRows, int kVectors>
 inline int64_t tiles(int64_t row, int64_t rows, Matrix a, Matrix b, int64_t k, float *c, int64_t c_stride) {
   for (; row + kRows <= rows; row += kRows)
-    tile<kRows, kVectors>({a.numbers + row * a.stride, a.stride}, b, k, c + row * c_stride, c_stride);
+    tile<format, kRows, kVectors>({a.words + row * a.stride, a.stride}, b, k, c + row * c_stride, c_stride);
   return row;
 }
 
-template <int kVectors>
+template <Format format, int kVectors>
 inline void column_of_tiles(int64_t rows, Matrix a, Matrix b, int64_t k, float *c, int64_t c_stride) {
-  int64_t row = tiles<kTileRows, kVectors>(0, rows, a, b, k, c, c_stride);
-  row = tiles<3, kVectors>(row, rows, a, b, k, c, c_stride);
-  tiles<1, kVectors>(row, rows, a, b, k, c, c_stride);
+  int64_t row = tiles<format, kTileRows, kVectors>(0, rows, a, b, k, c, c_stride);
+  row = tiles<format, 3, kVectors>(row, rows, a, b, k, c, c_stride);
+  tiles<format, 1, kVectors>(row, rows, a, b, k, c, c_stride);
 }
 
-// c [rows, width] = a [rows, k] b [k, width]; width is a multiple of kLanes.
+// c [rows, width] = a [rows, k words] b [k words, width]; width is a multiple of kLanes.
+template <Format format>
 inline void multiply(int64_t rows, Matrix a, Matrix b, int64_t k, int64_t width, float *c, int64_t c_stride) {
   int64_t column = 0;
   for (; column + kTileVectors * kLanes <= width; column += kTileVectors * kLanes)
-    column_of_tiles<kTileVectors>(rows, a, {b.numbers + column, b.stride}, k, c + column, c_stride);
+    column_of_tiles<format, kTileVectors>(rows, a, {b.words + column, b.stride}, k, c + column, c_stride);
   for (; column < width; column += kLanes)
-    column_of_tiles<1>(rows, a, {b.numbers + column, b.stride}, k, c + column, c_stride);
+    column_of_tiles<format, 1>(rows, a, {b.words + column, b.stride}, k, c + column, c_stride);
 }
 
 }  // namespace kronos

@@ -19,9 +19,9 @@ DEMO_FOLDER ?= .demo
 help:  ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-venv: $(VENV)/.running  ## the environment with what running needs, in .venv
+venv: $(VENV)/.running $(VENV)/.kernels  ## the environment with what running needs, in .venv
 
-venv-dev: $(VENV)/.developing  ## the same with the developers' tools
+venv-dev: $(VENV)/.developing $(VENV)/.kernels  ## the same with the developers' tools
 
 $(VENV)/.running: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Kronos Live needs Python 3.11 or 3.12 as python3, python3.12 or python3.11; or name one: make PYTHON=..."; exit 1; }
@@ -29,6 +29,11 @@ $(VENV)/.running: pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) (torch from $(if $(TORCH_INDEX),$(TORCH_INDEX),pip's own index))"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --retries 1 --no-deps $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ingest,inference,web,demo]'
+	@touch $@
+
+# Compiled where there is a C++ compiler; where there is none, torch does their work.
+$(VENV)/.kernels: $(VENV)/.running $(wildcard services/inference/native/*.py services/inference/native/source/*)
+	@$(BIN)/python -m services.inference.native --if-possible
 	@touch $@
 
 $(VENV)/.developing: $(VENV)/.running
@@ -60,4 +65,4 @@ lock: venv-dev  ## write constraints.txt anew with the newest releases that fit 
 		--output-file constraints.txt pyproject.toml
 
 clean:  ## remove the environment and the caches (not the demo's data)
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info
+	rm -rf $(VENV) services/inference/native/built .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info

@@ -85,6 +85,7 @@ def test_three_workers_share_what_people_ask_for(stack: tuple[str, dict[str, str
     for forecast_id in asked:
         done = eventually(lambda one=forecast_id: _finished(call(f"{url}/api/v1/forecasts/{one}")), 180)
         assert done["provenance"]["timings_s"]["total"] > 0
+        assert done["provenance"]["kernels"].startswith("native"), "the image brings its kernels along"
     logs = compose("logs", "--no-color", "inference", environment=environment)
     busy = {line.split("|")[0].strip() for line in logs.splitlines() if "forecast_stored" in line}
     assert len(busy) >= 2, f"all forecasts were made by {busy}"

@@ -67,4 +67,4 @@ def test_the_command_prints_one_json_object_a_line() -> None:
     )
     lines = [json.loads(line) for line in ran.stdout.splitlines()]
     assert [line["case"] for line in lines] == [folder.name for folder in FOLDERS[:2]]
-    assert all(set(line) == MEASURES | {"case", "tokens_equal"} for line in lines)
+    assert all(set(line) - {"greedy_normalised_native"} == MEASURES | {"case", "tokens_equal"} for line in lines)

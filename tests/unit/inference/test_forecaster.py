@@ -18,6 +18,7 @@ from shared.errors import CheckpointError, RequestError
 from shared.settings import Settings, load_settings
 from tests.builders import forecast_request, kline_window
 from tests.tiny_models import write_tiny_models
+from tests.unit.inference.tiny import native_kernels
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -180,12 +181,20 @@ def test_a_panel_is_each_of_its_forecasts_alone(settings: Settings) -> None:
 def test_the_record_says_in_which_numbers_was_computed(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, dtype: str
 ) -> None:
-    if dtype not in precisions_of(torch.device("cpu")):
+    if dtype not in precisions_of(torch.device("cpu"), native_kernels()):
         pytest.skip(f"this processor has no instructions for {dtype}")
     monkeypatch.setenv("KRONOS_MODEL__DTYPE", dtype)
     request = forecast_request(num_samples=4, horizon=3)
     coarse = Forecaster(load_settings()).forecast(Task("f", request, kline_window(400)), silence)
     assert coarse.forecast.provenance.dtype == dtype
+
+
+@pytest.mark.parametrize("kernels", ["native", "torch"])
+def test_the_record_says_by_which_kernels(settings: Settings, monkeypatch: pytest.MonkeyPatch, kernels: str) -> None:
+    name = native_kernels().name if kernels == "native" else "torch"
+    monkeypatch.setenv("KRONOS_MODEL__KERNELS", kernels)
+    task = Task("f", forecast_request(num_samples=4, horizon=3), kline_window(400))
+    assert Forecaster(load_settings()).forecast(task, silence).forecast.provenance.kernels == name
 
 
 def test_ten_thousand_paths_are_drawn_in_groups(settings: Settings) -> None:

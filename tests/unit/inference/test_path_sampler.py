@@ -20,12 +20,26 @@ from services.inference.path_sampler import (
 )
 from services.inference.token_choice import NonFiniteLogitsError
 from tests.parity.oracle import sample_paths_slowly
-from tests.unit.inference.tiny import options, random_context, sample, tiny_engine, tiny_kronos, tiny_tokenizer
+from tests.unit.inference.tiny import (
+    Computing,
+    native_kernels,
+    options,
+    random_context,
+    sample,
+    tiny_engine,
+    tiny_kronos,
+    tiny_tokenizer,
+)
 
 WITHIN = (100, 12, 512)
 # history, horizon, max_context: within; the window fills on the way; history alone is longer; no history is left in
 # the window; the horizon fills the window alone.
 SITUATIONS = [WITHIN, (60, 24, 64), (90, 12, 64), (70, 40, 32), (40, 32, 32), (10, 1, 512), (32, 1, 32)]
+
+
+@pytest.fixture(params=["torch", "native"])
+def each_kind_of_kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Computing, "kernels", native_kernels() if request.param == "native" else None)
 
 
 def _assert_same(ours: SampledPaths, theirs: SampledPaths) -> None:
@@ -35,16 +49,18 @@ def _assert_same(ours: SampledPaths, theirs: SampledPaths) -> None:
 
 
 @pytest.mark.parametrize(("history", "horizon", "max_context"), [s for s in SITUATIONS if s[1] <= s[2]])
+@pytest.mark.usefixtures("each_kind_of_kernels")
 def test_shared_prefix_sampling_equals_the_oracle(history: int, horizon: int, max_context: int) -> None:
     context = random_context(history, horizon, max_context)
     model, tokenizer = tiny_kronos(), tiny_tokenizer()
-    fast = sample_paths(pack(model, tokenizer, FLOAT32, max_context), context, options())
+    fast = sample_paths(pack(model, tokenizer, FLOAT32, max_context, Computing.kernels), context, options())
     slow = sample_paths_slowly(model, tokenizer, context, options(), max_context=max_context)
     assert fast.normalised.shape == (6, horizon, 6)
     assert len(np.unique(fast.s1, axis=0)) > 1
     _assert_same(fast, slow)
 
 
+@pytest.mark.usefixtures("each_kind_of_kernels")
 def test_the_same_seed_gives_the_same_paths_whatever_ran_before() -> None:
     context = random_context(*WITHIN)
     first = sample(context, options())
@@ -70,6 +86,7 @@ def test_another_seed_gives_other_paths() -> None:
     assert not np.array_equal(sample(context, options(seed=1)).s1, sample(context, options(seed=2)).s1)
 
 
+@pytest.mark.usefixtures("each_kind_of_kernels")
 def test_a_path_does_not_depend_on_how_many_are_drawn_beside_it() -> None:
     context = random_context(*WITHIN)
     many, few = sample(context, options(paths=20)), sample(context, options(paths=3))
@@ -81,6 +98,7 @@ def test_a_path_does_not_depend_on_how_many_are_drawn_beside_it() -> None:
 
 @pytest.mark.parametrize(("history", "horizon", "max_context"), [WITHIN, (60, 24, 64)])
 @pytest.mark.parametrize("most_at_once", [1, 4, 5, 9])
+@pytest.mark.usefixtures("each_kind_of_kernels")
 def test_paths_sampled_in_groups_equal_those_sampled_at_once(
     history: int, horizon: int, max_context: int, most_at_once: int
 ) -> None:
@@ -103,6 +121,7 @@ def test_paths_go_in_as_many_groups_as_their_memory_asks_for(monkeypatch: pytest
     assert steps[-1][1] > 12
 
 
+@pytest.mark.usefixtures("each_kind_of_kernels")
 def test_top_k_1_makes_all_paths_equal() -> None:
     paths = sample(random_context(*WITHIN), options(top_k=1))
     assert (paths.s1 == paths.s1[0]).all()
@@ -132,12 +151,13 @@ def test_each_phase_is_timed() -> None:
     assert set(sample(random_context(*WITHIN), options()).seconds) == set(PHASES)
 
 
+@pytest.mark.usefixtures("each_kind_of_kernels")
 def test_weights_that_give_no_numbers_end_in_a_named_error() -> None:
     model = tiny_kronos()
     with torch.no_grad():
         model.head.proj_s1.bias[0] = float("nan")
     with pytest.raises(NonFiniteLogitsError):
-        sample_paths(pack(model, tiny_tokenizer(), FLOAT32, 512), random_context(*WITHIN), options())
+        sample_paths(pack(model, tiny_tokenizer(), FLOAT32, 512, Computing.kernels), random_context(*WITHIN), options())
 
 
 def recording_engine(max_context: int = 512) -> Engine:
@@ -148,6 +168,7 @@ SHAPES = [(1, 30), (3, 30), (1, 5), (2, 1)]  # series, paths
 
 
 @pytest.mark.parametrize(("series", "paths"), SHAPES)
+@pytest.mark.usefixtures("each_kind_of_kernels")
 def test_a_panel_draws_for_each_series_the_very_tokens_that_it_has_alone(series: int, paths: int) -> None:
     engine, contexts = tiny_engine(), [random_context(*WITHIN, seed=seed) for seed in range(series)]
     panel = PathSampler(engine, contexts, options().choice, seeds=range(series)).draw(paths)
@@ -159,6 +180,7 @@ def test_a_panel_draws_for_each_series_the_very_tokens_that_it_has_alone(series:
         np.testing.assert_array_equal(together.normalised, alone.normalised)
 
 
+@pytest.mark.usefixtures("each_kind_of_kernels")
 def test_paths_drawn_bit_by_bit_are_those_drawn_at_once() -> None:
     engine, context = tiny_engine(), random_context(*WITHIN)
     sampler = PathSampler(engine, [context], options().choice, seeds=[7])

@@ -93,8 +93,14 @@ def options(paths: int = 6, *, seed: int = 7, top_k: int = 0) -> SamplingOptions
     return SamplingOptions(num_samples=paths, temperature=1.0, top_k=top_k, top_p=0.95, seed=seed)
 
 
-def tiny_engine(max_context: int = 512, precision: Precision = FLOAT32, kernels: Kernels | None = None) -> Engine:
-    return pack(tiny_kronos(), tiny_tokenizer(), precision, max_context, kernels)
+class Computing:
+    """By which kernels tiny engines compute: a test may set it."""
+
+    kernels: Kernels | None = None
+
+
+def tiny_engine(max_context: int = 512, precision: Precision = FLOAT32) -> Engine:
+    return pack(tiny_kronos(), tiny_tokenizer(), precision, max_context, Computing.kernels)
 
 
 def native_kernels() -> Kernels:

@@ -32,20 +32,25 @@ struct KronosLinear {
 
 namespace {
 
-constexpr int kMostRows = 30;  // sums in registers, of 32
+constexpr int kMostRows = 30;        // of a chunk: sums in registers, of 32
+constexpr int64_t kChunkWords = 32;  // from one step of a chunk to the next: two cache lines
+// The processor's own prefetching stops at each page of 4 KB; asked for so many steps ahead, weights are there in time.
+constexpr int64_t kAhead = 40;
+constexpr int64_t kMostChunks = 16;  // at a time, so that they stay in the second cache
 constexpr float kLargest = 127.0f;
 typedef int8_t Bytes __attribute__((vector_size(kLanes)));
 
-// words [length, kRows], a strip [length, 16] -> sums [kRows, 16].
+// words [length, kChunkWords], a strip [length, 16] -> sums [kRows, 16].
 template <Format format, int kRows>
 void multiply_strip(const uint32_t *words, const uint32_t *strip, int64_t length, void *sums) {
   typename Step<format>::Sums sum[kRows];
 #pragma GCC unroll 30
   for (int row = 0; row < kRows; ++row) sum[row] = typename Step<format>::Sums{};
   for (int64_t i = 0; i < length; ++i) {
+    __builtin_prefetch(strip + (i + kAhead) * kLanes, 0, 2);
     const Words weights = load_words(strip + i * kLanes);
 #pragma GCC unroll 30
-    for (int row = 0; row < kRows; ++row) Step<format>::add(sum[row], words + i * kRows + row, weights);
+    for (int row = 0; row < kRows; ++row) Step<format>::add(sum[row], words + i * kChunkWords + row, weights);
   }
 #pragma GCC unroll 30
   for (int row = 0; row < kRows; ++row) memcpy(static_cast<char *>(sums) + row * sizeof sum[row], &sum[row], sizeof sum[row]);
@@ -68,37 +73,56 @@ MultiplyStrip multiplier(Format format, int64_t rows) {
   }
 }
 
+// Sixteen rows of sixteen words, `from_stride` apart, turned into sixteen columns: by exchanging what lies across the
+// diagonal between neighbours, then pairs, fours and eights.
+inline void transpose(const uint32_t *from, int64_t from_stride, uint32_t *to, int64_t to_stride) {
+  Words rows[kLanes];
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes; ++i) rows[i] = load_words(from + i * from_stride);
+#pragma GCC unroll 4
+  for (int apart = 1; apart < kLanes; apart *= 2) {
+    Words first, second;  // which lanes of two rows, one after the other, become the one and the other
+#pragma GCC unroll 16
+    for (int lane = 0; lane < kLanes; ++lane) {
+      first[lane] = lane & apart ? kLanes + (lane ^ apart) : lane;
+      second[lane] = lane & apart ? kLanes + lane : lane ^ apart;
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; ++i)
+      if (!(i & apart)) {
+        const Words upper = rows[i], lower = rows[i + apart];
+        rows[i] = __builtin_shuffle(upper, lower, first);
+        rows[i + apart] = __builtin_shuffle(upper, lower, second);
+      }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes; ++i) memcpy(to + i * to_stride, &rows[i], sizeof rows[i]);
+}
+
 // Rows as words: normalised, rounded or quantised, then interleaved word by word within a chunk of rows.
 class Rows {
  public:
   explicit Rows(const KronosLinear &l)
       : x_(l.x), inputs_(l.weights->inputs), rows_(l.rows), epsilon_(l.epsilon), format_(l.weights->format),
-        length_(divided_up(inputs_, numbers_in_word(format_))), chunks_(divided_up(rows_, kMostRows)),
-        encoded_(rows_ * length_), words_(rows_ * length_), scales_(rows_), offsets_(rows_) {}
+        length_(divided_up(inputs_, numbers_in_word(format_))), padded_length_(multiple_up(length_, kLanes)),
+        chunks_(divided_up(rows_, kMostRows)),
+        words_(smaller(kMostChunks, chunks_) * padded_length_ * kChunkWords), scales_(rows_), offsets_(rows_) {}
 
   int64_t chunks() const { return chunks_; }
   int64_t length() const { return length_; }
   int64_t begin(int64_t chunk) const { return chunk * rows_ / chunks_; }
   int64_t size(int64_t chunk) const { return begin(chunk + 1) - begin(chunk); }
-  const uint32_t *words(int64_t chunk) const { return words_.begin() + begin(chunk) * length_; }
+  uint32_t *words(int64_t chunk) const { return words_.begin() + chunk % kMostChunks * padded_length_ * kChunkWords; }
 
-  void encode(int64_t row) {
-    const float *x = x_ + row * inputs_;
-    const float factor = epsilon_ > 0 ? inverse_root_mean_square(x, inputs_, epsilon_) : 1.0f;
-    uint32_t *to = encoded_.begin() + row * length_;
-    if (format_ == kInt8)
-      quantise(x, factor, row, reinterpret_cast<int8_t *>(to));
-    else
-      to_words(x, inputs_, factor, format_, to);
-  }
+  // What encoding sixteen rows takes.
+  int64_t scratch() const { return kLanes * padded_length_; }
 
-  // Of all rows of a chunk the words from `first` up to `end`.
-  void interleave(int64_t chunk, int64_t first, int64_t end) {
-    const int64_t count = size(chunk);
-    const uint32_t *from = encoded_.begin() + begin(chunk) * length_;
-    uint32_t *to = words_.begin() + begin(chunk) * length_;
-    for (int64_t row = 0; row < count; ++row)
-      for (int64_t i = first; i < end; ++i) to[i * count + row] = from[row * length_ + i];
+  // The first sixteen rows of a chunk, or the others.
+  void encode(int64_t chunk, int64_t half, uint32_t *scratch) {
+    const int64_t first = half * kLanes, count = smaller(size(chunk) - first, kLanes);
+    for (int64_t i = 0; i < count; ++i) encode_row(begin(chunk) + first + i, scratch + i * padded_length_);
+    for (int64_t at = 0; count > 0 && at < padded_length_; at += kLanes)
+      transpose(scratch + at, padded_length_, words(chunk) + at * kChunkWords + first, kChunkWords);
   }
 
   // What 16 sums of a row stand for.
@@ -115,6 +139,15 @@ class Rows {
   }
 
  private:
+  void encode_row(int64_t row, uint32_t *to) {
+    const float *x = x_ + row * inputs_;
+    const float factor = epsilon_ > 0 ? inverse_root_mean_square(x, inputs_, epsilon_) : 1.0f;
+    if (format_ == kInt8)
+      quantise(x, factor, row, reinterpret_cast<int8_t *>(to));
+    else
+      to_words(x, inputs_, factor, format_, to);
+  }
+
   // To whole numbers from -127 to 127 by a scale of this row's own.
   void quantise(const float *x, float factor, int64_t row, int8_t *to) {
     const float most = largest_magnitude(x, inputs_) * factor;
@@ -141,8 +174,8 @@ class Rows {
   int64_t inputs_, rows_;
   float epsilon_;
   Format format_;
-  int64_t length_, chunks_;
-  Scratch<uint32_t> encoded_, words_;
+  int64_t length_, padded_length_, chunks_;
+  Scratch<uint32_t> words_;
   Scratch<float> scales_;
   Scratch<int32_t> offsets_;  // what weights stored as weight + 128 add to a row's sums
 };
@@ -173,27 +206,25 @@ extern "C" int kronos_multiplies(Format format) {
 extern "C" void kronos_linear(const KronosLinear *linear) {
   const KronosLinear &l = *linear;
   Rows rows(l);
-  constexpr int64_t kWords = 64;  // interleaved at a time
-  const int64_t pieces = divided_up(rows.length(), kWords), strips = divided_up(l.weights->outputs, kLanes);
+  const int64_t strips = divided_up(l.weights->outputs, kLanes);
 #pragma omp parallel num_threads(l.threads)
   {
-#pragma omp for schedule(static)
-    for (int64_t row = 0; row < l.rows; ++row) rows.encode(row);
-#pragma omp for schedule(static)
-    for (int64_t unit = 0; unit < rows.chunks() * pieces; ++unit) {
-      const int64_t first = unit % pieces * kWords;
-      rows.interleave(unit / pieces, first, smaller(first + kWords, rows.length()));
-    }
+    const Scratch<uint32_t> scratch(rows.scratch());
     alignas(64) char sums[kMostRows * sizeof(Vector)], up_sums[kMostRows * sizeof(Vector)];
+    for (int64_t begin = 0; begin < rows.chunks(); begin += kMostChunks) {
+      const int64_t end = smaller(begin + kMostChunks, rows.chunks());
 #pragma omp for schedule(static)
-    for (int64_t strip = 0; strip < strips; ++strip)
-      for (int64_t chunk = 0; chunk < rows.chunks(); ++chunk) {
-        const int64_t at = strip * rows.length() * kLanes;
-        const MultiplyStrip multiply = multiplier(l.weights->format, rows.size(chunk));
-        multiply(rows.words(chunk), l.weights->words + at, rows.length(), sums);
-        if (l.up != nullptr) multiply(rows.words(chunk), l.up->words + at, rows.length(), up_sums);
-        finish(l, rows, strip, chunk, sums, up_sums);
-      }
+      for (int64_t half = 2 * begin; half < 2 * end; ++half) rows.encode(half / 2, half % 2, scratch.begin());
+#pragma omp for schedule(static)
+      for (int64_t strip = 0; strip < strips; ++strip)
+        for (int64_t chunk = begin; chunk < end; ++chunk) {
+          const int64_t at = strip * rows.length() * kLanes;
+          const MultiplyStrip multiply = multiplier(l.weights->format, rows.size(chunk));
+          multiply(rows.words(chunk), l.weights->words + at, rows.length(), sums);
+          if (l.up != nullptr) multiply(rows.words(chunk), l.up->words + at, rows.length(), up_sums);
+          finish(l, rows, strip, chunk, sums, up_sums);
+        }
+    }
   }
 }
 

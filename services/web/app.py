@@ -13,7 +13,9 @@ from flask import Flask, Response, g, jsonify, request
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
-from services.web.api import WRITE_TOKEN, forecast_api, refuse_parameters
+from services.web.api import forecast_api
+from services.web.api.bodies import refuse_parameters
+from services.web.api.contracts import WRITE_TOKEN
 from services.web.compression import compressed
 from services.web.health import health_pages
 from services.web.pages import forecast_pages

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from flask import Blueprint, Response, make_response, render_template
 
 from services.web import formats
-from services.web.api import find_forecast
+from services.web.api.answers import find_forecast
 from services.web.conditional import conditional
 from services.web.situation import (
     Freshness,

@@ -1,0 +1,29 @@
+"""The JSON API under /api/v1: ask for forecasts, follow them, read them, take their paths. Knows HTTP and the contracts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+
+from services.web.api.asking import add_asking
+from services.web.api.parts import add_parts
+from services.web.api.reading import add_reading
+from services.web.situation import Stores
+from shared.settings import Settings
+
+
+def forecast_api(settings: Settings, stores: Stores, now_ms: Callable[[], int]) -> APIBlueprint:
+    """The blueprint; `stores` is its only way to the rest of the house."""
+    api = APIBlueprint(
+        "api",
+        __name__,
+        url_prefix="/api/v1",
+        abp_tags=[Tag(name="forecasts")],
+        operation_id_callback=lambda *, name, **_: name,
+    )
+    add_asking(api, settings, stores, now_ms)
+    add_reading(api, settings, stores, now_ms)
+    add_parts(api, stores)
+    return api

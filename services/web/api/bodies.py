@@ -1,0 +1,60 @@
+"""What comes with a request: a JSON body within its limits, and parameters that fit their models."""
+
+from __future__ import annotations
+
+import json
+import reprlib
+from typing import NoReturn
+
+from flask import request
+from pydantic import ValidationError
+
+from services.web.api.contracts import ForecastPath, ForecastsQuery, SeriesQuery
+from services.web.problems import Refused
+from shared.errors import NotFoundError, RequestError
+from shared.settings import describe_allowed
+
+
+def refuse_parameters(error: ValidationError) -> NoReturn:
+    """What flask-openapi3 calls when a path or a query does not fit its model."""
+    problem = error.errors()[0]
+    name = str(problem["loc"][0])
+    if error.title == ForecastPath.__name__:
+        raise NotFoundError(
+            f"There is no forecast {reprlib.repr(problem['input'])}: an id has letters, digits, _ and - only."
+        )
+    fields = ForecastsQuery.model_fields if error.title == ForecastsQuery.__name__ else SeriesQuery.model_fields
+    if name not in fields:
+        raise RequestError(f"{name!r} is no parameter here; known are {', '.join(fields)}.", field=name)
+    raise RequestError(
+        f"{name} is {reprlib.repr(problem['input'])}, but allowed is {describe_allowed(fields[name])}.", field=name
+    )
+
+
+def json_body(limit: int) -> object:
+    """The decoded body of at most `limit` bytes; an empty one is an empty wish. Raises Refused (400, 413 or 415)."""
+    raw = request.stream.read(limit + 1)  # ours, since werkzeug cuts a body of unstated length at its limit in silence
+    if len(raw) > limit:
+        raise Refused(413, f"The body is larger than the {limit} bytes that are allowed (limits.max_body_bytes).")
+    if len(raw) < (request.content_length or 0):
+        raise Refused(
+            400, f"The body ended after {len(raw)} of the {request.content_length} bytes that were announced."
+        )
+    if not raw.strip():
+        return {}
+    if not request.is_json:
+        raise Refused(
+            415,
+            f"The body is {request.mimetype or 'of no stated type'}, but allowed is application/json: "
+            f"send the header Content-Type: application/json.",
+            field="Content-Type",
+        )
+    try:
+        return json.loads(raw, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise Refused(400, f"The body is not valid JSON: {reason}.") from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")

@@ -1,0 +1,54 @@
+"""Parts of a finished forecast: its paths as rows, and its chart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from flask import Response, make_response
+from flask_openapi3.blueprint import APIBlueprint
+from numpy.typing import NDArray
+
+from services.web.api.answers import load_finished
+from services.web.api.contracts import ForecastPath, problems
+from services.web.charts import forecast_figure
+from services.web.conditional import conditional
+from services.web.situation import Stores
+from shared.errors import NotFoundError
+from shared.forecasts import Forecast
+
+
+def add_parts(api: APIBlueprint, stores: Stores) -> None:
+    csv = {"description": "path,step,open_time,open,high,low,close,volume,amount", "content": {"text/csv": {}}}
+    figure = {"description": "a Plotly figure, times in UTC ms", "content": {"application/json": {}}}
+
+    @api.get("/forecasts/<forecast_id>/paths.csv", responses={200: csv, **problems(404)})
+    def paths(path: ForecastPath) -> Response:
+        """All paths of a forecast as drawn, one row for each path and step; open_time in UTC."""
+        forecast = load_finished(stores, path.forecast_id)
+        rows = csv_rows(forecast, stores.forecasts.load_paths(path.forecast_id))
+        response = Response(rows, mimetype="text/csv")
+        response.headers["Content-Disposition"] = f'attachment; filename="{forecast.id}-paths.csv"'
+        return response
+
+    @api.get("/forecasts/<forecast_id>/chart.json", responses={200: figure, **problems(404)})
+    def chart(path: ForecastPath) -> Response:
+        """The forecast and the klines before it as a Plotly figure."""
+        forecast = load_finished(stores, path.forecast_id)
+        try:
+            history = stores.klines.load(forecast.request.snapshot_id)
+        except NotFoundError:
+            history = None
+        return conditional(make_response(forecast_figure(forecast, history)))
+
+
+def csv_rows(forecast: Forecast, paths: NDArray[np.float32]) -> Iterator[str]:
+    """The paths (paths, horizon, columns) in long format, a chunk of lines for each path."""
+    yield ",".join(["path", "step", "open_time", *forecast.paths.columns]) + "\n"
+    times = np.array(forecast.open_times_ms, dtype="datetime64[ms]").astype("datetime64[s]").astype(str)
+    for number, path in enumerate(paths):
+        rows = path.astype(str)  # the shortest text that reads back as the same float32
+        yield "".join(
+            f"{number},{step},{time}Z,{','.join(row)}\n"
+            for step, (time, row) in enumerate(zip(times, rows, strict=True), 1)
+        )

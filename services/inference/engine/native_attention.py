@@ -64,7 +64,7 @@ class NativePrefixCache(PrefixCache):
     def reserve(self, paths: int, capacity: int) -> None:
         call = self._call
         groups = call.series * self._heads.count
-        shape = (groups, paths, capacity)
+        shape = (groups, capacity, paths)
         if self._own_keys.shape[:3] != shape:
             self._own_keys = torch.zeros((*shape, _padded(self._words)), dtype=torch.int32)
             self._own_values = torch.zeros((*shape, _padded(self._heads.size)), dtype=self._dtype)

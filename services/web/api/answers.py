@@ -37,5 +37,5 @@ def load_finished(stores: Stores, forecast_id: str) -> Forecast:
 
 
 def json_answer(answer: BaseModel, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    response = Response(answer.model_dumpjson_answer(), status, headers, mimetype="application/json")
+    response = Response(answer.model_dump_json(), status, headers, mimetype="application/json")
     return conditional(response) if status == 200 else response

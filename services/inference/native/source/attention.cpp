@@ -24,8 +24,8 @@ struct KronosAttention {
   int64_t threads;
   const uint32_t *prefix_keys;    // [groups, panels, words of a key, kPanel], zeros behind the last key
   const uint32_t *prefix_values;  // [groups, words of the prefix, padded size]
-  uint32_t *own_keys;             // [groups, paths, capacity, padded words of a key], zeros in the padding
-  char *own_values;               // [groups, paths, capacity, padded size] numbers
+  uint32_t *own_keys;             // [groups, capacity, paths, padded words of a key], zeros in the padding
+  char *own_values;               // [groups, capacity, paths, padded size] numbers
   const float *turns;             // [steps, size]: cosine and sine of each pair, by which queries and keys turn; or null
   const float *new_keys_values;   // [rows, stride]: keys, then values, of all heads; or null
   const float *queries;           // [rows, stride], scaled; or null
@@ -103,7 +103,7 @@ class Attention {
   void append(int64_t group) {
     const int64_t series = group / a_.heads, head = group % a_.heads;
     for (int64_t row = 0; row < shape_.rows; ++row) {
-      const int64_t step = row % a_.steps, place = (group * a_.paths + row / a_.steps) * a_.capacity + a_.first + step;
+      const int64_t step = row % a_.steps, place = own_place(group, a_.first + step, row / a_.steps);
       const float *key = a_.new_keys_values + (series * shape_.rows + row) * a_.stride + head * a_.size;
       turn(key, turns(step), a_.size, turned_.begin());
       to_words(turned_.begin(), a_.size, 1.0f, format, a_.own_keys + place * shape_.padded_words);
@@ -123,11 +123,13 @@ class Attention {
     for (int64_t panel = 0; panel < panels; ++panel)
       multiply<format>(count, {queries_.begin(), shape_.padded_words}, {keys + panel * shape_.words * kPanel, kPanel},
                        shape_.words, kPanel, scores_.begin() + panel * kPanel, shape_.width);
+    score_own(panels * kPanel);
     for (int64_t i = 0; i < count; ++i) weigh(i, panels * kPanel);
     const int64_t words = divided_up(a_.prefix, numbers_in_word(format));
     const uint32_t *values = a_.prefix_values + group * words * shape_.padded;
     multiply<format>(count, weights(), {values, shape_.padded}, divided_up(seen, numbers_in_word(format)), shape_.padded,
                      result_.begin(), shape_.padded);
+    add_own();
     for (int64_t i = 0; i < count; ++i) finish(i);
   }
 
@@ -137,7 +139,12 @@ class Attention {
   int64_t weight_words() const { return shape_.behind / numbers_in_word(format); }
   int64_t row_of(int64_t i) const { return group_ / a_.heads * shape_.rows + begin_ + i; }
   int64_t own_seen(int64_t i) const { return a_.is_window ? 0 : a_.first + (begin_ + i) % a_.steps + 1; }
-  int64_t own_place(int64_t i) const { return (group_ * a_.paths + (begin_ + i) / a_.steps) * a_.capacity; }
+  int64_t most_own() const { return a_.is_window ? 0 : a_.first + a_.steps; }
+  int64_t path_of(int64_t i) const { return (begin_ + i) / a_.steps; }
+  // Place after place, and of each path after path: so a step reads them in the order in which they lie.
+  int64_t own_place(int64_t group, int64_t place, int64_t path) const {
+    return (group * a_.capacity + place) * a_.paths + path;
+  }
   const float *turns(int64_t step) const { return a_.turns == nullptr ? nullptr : a_.turns + step * a_.size; }
 
   // In float32 the scores themselves, else rounded beside them.
@@ -155,35 +162,45 @@ class Attention {
     }
   }
 
-  // One row's scores of its path's own keys, and the softmax over both parts; `scored` places of the prefix have scores.
+  // All rows' scores of their paths' own keys, behind those of the prefix.
+  void score_own(int64_t scored) {
+    for (int64_t place = 0; place < most_own(); ++place)
+      for (int64_t i = 0; i < count_; ++i) {
+        if (place >= own_seen(i)) continue;
+        const uint32_t *query = queries_.begin() + i * shape_.padded_words;
+        const uint32_t *key = a_.own_keys + own_place(group_, place, path_of(i)) * shape_.padded_words;
+        Vector products = {};
+        for (int64_t at = 0; at < shape_.padded_words; at += kLanes)
+          Step<format>::add_each(products, load_words(query + at), load_words(key + at));
+        scores_.begin()[i * shape_.width + scored + place] = sum(products);
+      }
+  }
+
+  // One row's softmax over both parts; `scored` places of the prefix have scores.
   void weigh(int64_t i, int64_t scored) {
     float *scores = scores_.begin() + i * shape_.width, *own_scores = scores + scored;
-    const uint32_t *query = queries_.begin() + i * shape_.padded_words;
-    const uint32_t *keys = a_.own_keys + own_place(i) * shape_.padded_words;
     for (int64_t place = a_.is_window ? begin_ + i + 1 : a_.prefix; place < scored; ++place) scores[place] = kNever;
-    for (int64_t place = 0; place < own_seen(i); ++place) {
-      Vector products = {};
-      for (int64_t at = 0; at < shape_.padded_words; at += kLanes)
-        Step<format>::add_each(products, load_words(query + at), load_words(keys + place * shape_.padded_words + at));
-      own_scores[place] = sum(products);
-    }
     const int64_t own_width = multiple_up(own_seen(i), kLanes);
     for (int64_t place = own_seen(i); place < own_width; ++place) own_scores[place] = kNever;
     divisors_.begin()[i] = exponentials(scores, scored + own_width);
     if constexpr (format != kFloat32) to_words(scores, scored, 1.0f, format, weights_.begin() + i * weight_words());
   }
 
+  void add_own() {
+    for (int64_t place = 0; place < most_own(); ++place)
+      for (int64_t i = 0; i < count_; ++i) {
+        if (place >= own_seen(i)) continue;
+        const float weight = scores_.begin()[i * shape_.width + shape_.behind + place];
+        const char *value = a_.own_values + own_place(group_, place, path_of(i)) * shape_.padded * kBytes;
+        float *result = result_.begin() + i * shape_.padded;
+        for (int64_t at = 0; at < shape_.padded; at += kLanes)
+          store(result + at, load(result + at) + weight * load_numbers<format>(value, at));
+      }
+  }
+
   void finish(int64_t i) {
-    const float *weights = scores_.begin() + i * shape_.width + shape_.behind;
-    const char *values = a_.own_values + own_place(i) * shape_.padded * kBytes;
-    const float share = 1.0f / divisors_.begin()[i];
     float *result = result_.begin() + i * shape_.padded;
-    for (int64_t at = 0; at < shape_.padded; at += kLanes) {
-      Vector total = load(result + at);
-      for (int64_t place = 0; place < own_seen(i); ++place)
-        total += weights[place] * load_numbers<format>(values, place * shape_.padded + at);
-      store(result + at, total * share);
-    }
+    scale(result, shape_.padded, 1.0f / divisors_.begin()[i], result);
     memcpy(a_.out + (row_of(i) * a_.heads + group_ % a_.heads) * a_.size, result, a_.size * sizeof(float));
   }
 

@@ -35,6 +35,17 @@ def choose_kernels(choice: KernelChoice, device: torch.device) -> Kernels | None
         return None
 
 
+def has_kernels(choice: KernelChoice, device: torch.device) -> bool:
+    """Whether `choose_kernels` would give compiled ones, without a word."""
+    if choice == "torch" or device.type != "cpu":
+        return False
+    try:
+        load_kernels()
+    except KernelError:
+        return False
+    return True
+
+
 def choose_precision(dtype: Dtype, device: torch.device, kernels: Kernels | None) -> Precision:
     """`auto` takes bfloat16 where the device has instructions for it, else float32. int8 is for those who name it: it has
     not been seen with published weights yet (docs/performance.md). Raises SettingsError where a device lacks what a dtype

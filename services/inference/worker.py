@@ -31,6 +31,7 @@ from services.inference import jobs
 from services.inference.checkpoints import resolve_device
 from services.inference.forecaster import Forecaster, panel_shape
 from services.inference.memory import keep_freed_memory
+from services.inference.precisions import has_kernels
 from services.inference.processors import cores_available
 from shared.errors import KronosLiveError, StoreUnavailableError
 from shared.forecast_queue import ForecastQueue, count_try, is_first_try, report_progress, request_of
@@ -39,11 +40,14 @@ from shared.forecasts import ForecastRequest
 from shared.kline_store import KlineStore
 from shared.logs import configure_logs, get_logger
 from shared.redis_connection import connect, redis_errors_translated, wait_until_ready
-from shared.settings import Settings
+from shared.settings import ModelSettings, Settings
 
 log = get_logger(__name__)
 
-FORECASTS_AT_ONCE = {"cpu": 2, "cuda": 64, "mps": 1}  # where worker.forecasts_at_once leaves it open, by kind of device
+# Where worker.forecasts_at_once leaves it open, by kind of device. On a processor our kernels are as quick with one forecast
+# as with several, which torch's are not (docs/performance.md).
+FORECASTS_AT_ONCE = {"cpu": 1, "cuda": 64, "mps": 1}
+FORECASTS_AT_ONCE_BY_TORCH = {**FORECASTS_AT_ONCE, "cpu": 2}
 SIGN_OF_LIFE_EVERY_S = 20.0  # well within a job's time-out, after which its execution would expire
 MACHINE_ID_FILES = (Path("/proc/sys/kernel/random/boot_id"), Path("/etc/machine-id"))
 
@@ -260,8 +264,13 @@ def _worker(settings: Settings, redis: Redis, forecaster: Forecaster) -> WarmWor
         forecaster=forecaster,
         forecast_queue=ForecastQueue(redis, settings.queue),
         threads=settings.worker.threads,
-        at_once=settings.worker.forecasts_at_once or FORECASTS_AT_ONCE[resolve_device(settings.model.device).type],
+        at_once=settings.worker.forecasts_at_once or _most_that_gains(settings.model),
     )
+
+
+def _most_that_gains(model: ModelSettings) -> int:
+    device = resolve_device(model.device)
+    return (FORECASTS_AT_ONCE if has_kernels(model.kernels, device) else FORECASTS_AT_ONCE_BY_TORCH)[device.type]
 
 
 def _machine_id() -> str:

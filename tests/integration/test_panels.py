@@ -19,6 +19,7 @@ from shared.forecast_queue import ForecastQueue
 from tests.builders import forecast_request, kline_window, settings
 from tests.processes import Service, eventually, service
 from tests.tiny_models import write_tiny_models
+from tests.unit.inference.tiny import native_kernels
 from tests.web_server import ingested
 
 Start = Callable[..., AbstractContextManager[Service]]
@@ -96,13 +97,27 @@ def test_what_waits_in_one_shape_goes_together_and_all_others_keep_their_order(s
     assert made_at == sorted(made_at)
 
 
-def test_no_more_go_together_than_the_knob_says_which_is_two_on_a_processor(stores: Stores, start: Start) -> None:
+@pytest.mark.parametrize(("at_once", "kernels"), [(2, "auto"), (0, "torch")])
+def test_no_more_go_together_than_the_knob_says_which_is_two_where_torch_computes(
+    stores: Stores, start: Start, monkeypatch: pytest.MonkeyPatch, at_once: int, kernels: str
+) -> None:
+    monkeypatch.setenv("KRONOS_MODEL__KERNELS", kernels)
     ids = ["a", "b", "c"]
+    for one in ids:
+        enqueue(stores, one, horizon=3)
+    with start(at_once=at_once):
+        ends(stores, *ids)
+    assert drawn_beside(stores, *ids) == [2, 2, 1]
+
+
+def test_compiled_kernels_take_one_forecast_after_another_unless_told(stores: Stores, start: Start) -> None:
+    native_kernels()
+    ids = ["a", "b"]
     for one in ids:
         enqueue(stores, one, horizon=3)
     with start():
         ends(stores, *ids)
-    assert drawn_beside(stores, *ids) == [2, 2, 1]
+    assert drawn_beside(stores, *ids) == [1, 1]
 
 
 def test_a_forecast_that_draws_until_it_is_sure_goes_alone(stores: Stores, start: Start) -> None:

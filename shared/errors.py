@@ -11,6 +11,7 @@
     │   └── UnknownModelError    no model of that name is known
     ├── NotFoundError            no snapshot, forecast or job has that id
     ├── QueueFullError           too many forecasts wait already; later is fine (HTTP 429)
+    ├── ServiceError             a Kronos Live service does not answer its client, or not as it should
     └── StoreUnavailableError    Redis does not answer
 
 The message of each is one sentence for the person who reads it: what was wrong, with which value, what is allowed and
@@ -72,6 +73,10 @@ class NotFoundError(KronosLiveError):
 
 
 class QueueFullError(KronosLiveError):
+    pass
+
+
+class ServiceError(KronosLiveError):
     pass
 
 

@@ -45,6 +45,7 @@ def worker_on(port: int, folder: Path) -> Iterator[Service]:
         "KRONOS_MODEL__LOCAL_DIR": str(write_tiny_models(folder / "models")),
         "KRONOS_MODEL__ALLOW_HUB": "false",
         "KRONOS_WORKER__THREADS": "1",
+        "KRONOS_WORKER__FORECASTS_AT_ONCE": "2",
     }
     with service("worker", environment, folder) as worker:
         worker.wait_for_log("worker_ready")

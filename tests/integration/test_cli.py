@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from services.cli import _show_forecast
+from services.cli.tables import show_forecast
 from services.web.situation import Stores
 from shared.forecasts import Band, StepStatistics
 from tests.builders import START_MS, finished_forecast, forecast_request, kline_window, settings
 from tests.conftest import PROJECT
 from tests.processes import service
 from tests.tiny_models import write_tiny_models
-from tests.web_server import ingested, stores_on
+from tests.web_server import forecast_stored, ingested, stores_on
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -90,7 +90,7 @@ def test_a_cheap_coin_keeps_its_digits_and_one_step_says_that_it_has_no_spread(
     one = [1.234e-5]
     close = StepStatistics(mean=one, median=one, minimum=one, maximum=one, bands=bands)
     said = {"close": close, "last_close": 1.2e-5, "volatility_amplification": None, "returns_compared": 1}
-    _show_forecast(forecast.model_copy(update=said))
+    show_forecast(forecast.model_copy(update=said))
     shown = capsys.readouterr().out
     for words in ("0.00001234", "0.00001100 to 0.00001300", "Last close 0.00001200", "amplification: needs two steps"):
         assert words in shown
@@ -150,31 +150,31 @@ def test_status_calls_a_series_stale_that_ingest_has_left(run: Run, stores: Stor
     assert "LIVE" not in shown
     assert json.loads(run("status", "--json").stdout)["series"][0]["state"] == "stale"
     refused = run("forecast")
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert "BTCUSDT 1h is stale" in refused.stderr
 
 
 @pytest.mark.parametrize(
-    ("words", "knobs", "expected"),
+    ("words", "knobs", "code", "expected"),
     [
-        (("forecast", "--horizon", "0"), {}, "horizon is 0, but allowed is a whole number of candles from 1 to 448"),
-        (("forecast", "--temperature", "-1"), {}, "temperature is -1.0, but allowed is a number above 0"),
-        (("forecast", "--model", "GPT"), {}, "Kronos-base"),
-        (("forecast", "--symbol", "XYZUSDT"), {}, "these series are: BTCUSDT 1h"),
-        (("forecast", "--symbol", "BTCUSDT", "--symbol", "BTCUSDT"), {}, "symbols names BTCUSDT twice"),
-        (("forecast", "--wait", "--timeout", "1"), {}, "0 workers are alive"),
-        (("worker",), {"KRONOS_MODEL__DEVICE": "gpu"}, "model.device (KRONOS_MODEL__DEVICE) is 'gpu'"),
-        (("web",), {"KRONOS_WEB__PORT": "x"}, "web.port (KRONOS_WEB__PORT) is 'x'"),
-        (("status",), {"KRONOS_REDIS__URL": "redis://127.0.0.1:1/0"}, "Redis cannot be used"),
-        (("status",), {"KRONOS_REDIS__URL": "http://nowhere"}, "redis.url (KRONOS_REDIS__URL) is 'http://nowhere'"),
+        (("forecast", "--horizon", "0"), {}, 2, "horizon is 0, but allowed is a whole number of candles from 1 to 448"),
+        (("forecast", "--temperature", "-1"), {}, 2, "temperature is -1.0, but allowed is a number above 0"),
+        (("forecast", "--model", "GPT"), {}, 2, "Kronos-base"),
+        (("forecast", "--symbol", "XYZUSDT"), {}, 3, "these series are: BTCUSDT 1h"),
+        (("forecast", "--symbol", "BTCUSDT", "--symbol", "BTCUSDT"), {}, 2, "symbols names BTCUSDT twice"),
+        (("forecast", "--wait", "--timeout", "1"), {}, 1, "0 workers are alive"),
+        (("worker",), {"KRONOS_MODEL__DEVICE": "gpu"}, 2, "model.device (KRONOS_MODEL__DEVICE) is 'gpu'"),
+        (("web",), {"KRONOS_WEB__PORT": "x"}, 2, "web.port (KRONOS_WEB__PORT) is 'x'"),
+        (("status",), {"KRONOS_REDIS__URL": "redis://127.0.0.1:1/0"}, 5, "Redis cannot be used"),
+        (("status",), {"KRONOS_REDIS__URL": "http://nowhere"}, 2, "redis.url (KRONOS_REDIS__URL) is 'http://nowhere'"),
     ],
 )
 def test_what_cannot_be_done_is_told_in_one_line(
-    run: Run, stores: Stores, words: tuple[str, ...], knobs: dict[str, str], expected: str
+    run: Run, stores: Stores, words: tuple[str, ...], knobs: dict[str, str], code: int, expected: str
 ) -> None:
     ingested(stores)
     done = run(*words, **knobs)
-    assert done.returncode == 1
+    assert done.returncode == code
     last_line = done.stderr.strip().splitlines()[-1]
     assert last_line.startswith("kronos-live: ")
     assert expected in last_line
@@ -192,3 +192,46 @@ def test_help_teaches(run: Run) -> None:
         assert shown.returncode == 0
         assert "Usage: " in shown.stdout
     assert "kronos-live forecast --symbol BTCUSDT --horizon 24 --wait" in run("forecast", "--help").stdout
+
+
+def test_forecasts_are_listed_the_newest_first_with_what_they_are(run: Run, stores: Stores) -> None:
+    window = ingested(stores, origin="simulated")
+    for forecast_id in ("first", "second"):
+        forecast_stored(stores, window, forecast_id=forecast_id)
+    shown = run("list", COLUMNS="200").stdout
+    assert shown.index("second") < shown.index("first")
+    assert "SIMULATED" in shown
+    assert [one["id"] for one in json.loads(run("list", "--json", "--limit", "1").stdout)] == ["second"]
+    assert run("list", "--symbol", "XYZUSDT").returncode == 3
+
+
+def test_a_series_without_forecasts_is_told_as_that(run: Run, stores: Stores) -> None:
+    ingested(stores)
+    assert run("list").stdout == "There is no forecast of BTCUSDT 1h yet.\n"
+
+
+def test_a_forecast_is_shown_by_its_id_and_one_on_its_way_as_it_stands(run: Run, stores: Stores) -> None:
+    forecast_stored(stores, ingested(stores), forecast_id="made")
+    waiting = run("forecast", "--horizon", "3").stdout.strip()
+    assert "made" in run("show", "made").stdout
+    assert json.loads(run("show", "made", "--json").stdout)["id"] == "made"
+    assert f"{waiting}: queued, 0 before it in the queue" in run("show", waiting, COLUMNS="200").stdout
+    assert json.loads(run("show", waiting, "--json").stdout)["state"] == "queued"
+    nobody = run("show", "nobody")
+    assert (nobody.returncode, "nobody" in nobody.stderr) == (3, True)
+
+
+def test_the_page_of_a_forecast_has_an_address(run: Run, stores: Stores) -> None:
+    forecast_stored(stores, ingested(stores), forecast_id="made")
+    assert run("open", "--print").stdout == "http://127.0.0.1:8000/\n"
+    shown = run("open", "made", "--print", KRONOS_WEB__HOST="0.0.0.0", KRONOS_WEB__PORT="8123")  # noqa: S104
+    assert shown.stdout == "http://127.0.0.1:8123/forecasts/made\n"
+    assert run("open", "nobody", "--print").returncode == 3
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_learns_to_complete(run: Run, shell: str) -> None:
+    script = run("completion", shell).stdout
+    assert "_KRONOS_LIVE_COMPLETE" in script
+    completed = run(_KRONOS_LIVE_COMPLETE="bash_complete", COMP_WORDS="kronos-live sh", COMP_CWORD="1").stdout
+    assert "show" in completed

@@ -1,0 +1,111 @@
+"""Looking at what is there: series, queue, forecasts, and their pages."""
+
+from __future__ import annotations
+
+import click
+from rich.console import Console
+
+from services.cli.common import as_json_option, errors_in_one_line, now_ms, print_json, stores
+from services.cli.tables import show_forecast, show_job, show_list, show_status
+from shared.errors import NotFoundError
+from shared.freshness import as_of
+from shared.kline_store import describe_missing_series
+from shared.klines import Interval
+from shared.settings import Settings, load_settings
+
+
+@click.command()
+@as_json_option
+@errors_in_one_line
+def status(as_json: bool) -> None:
+    """Show the ingested series, the queue, the workers and the latest forecasts."""
+    settings = load_settings()
+    klines, forecasts, queue = stores(settings)
+    now = now_ms()
+    series = [as_of(one, now) for one in klines.all_statuses()]
+    latest = {
+        (one.symbol, one.interval): forecasts.latest_scheduled(one.symbol, one.interval, one.origin)
+        if one.origin
+        else None
+        for one in series
+    }
+    waiting, workers = queue.waiting(), queue.workers()
+    if as_json:
+        Console().print_json(
+            data={
+                "series": [s.model_dump(mode="json") for s in series],
+                "latest_forecasts": [f.id for f in latest.values() if f],
+                "waiting": waiting,
+                "workers": workers,
+            }
+        )
+        return
+    show_status(series, latest, waiting, workers, now)
+
+
+@click.command("list")
+@click.option("--symbol", help="As Binance writes it; left out: the configured one.")
+@click.option(
+    "--interval", type=click.Choice([interval.value for interval in Interval]), help="Left out: the configured one."
+)
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 200), help="So many at most.")
+@as_json_option
+@errors_in_one_line
+def list_forecasts(symbol: str | None, interval: str | None, limit: int, as_json: bool) -> None:
+    """List the newest forecasts of a series, those of the schedule and those that people asked for."""
+    settings = load_settings()
+    klines, forecasts, _ = stores(settings)
+    named, length = symbol or settings.data.symbol, Interval(interval or settings.data.interval)
+    found = forecasts.newest(named, length, limit)
+    if not found and klines.status(named, length) is None:
+        known = [as_of(one, now_ms()) for one in klines.all_statuses()]
+        raise NotFoundError(describe_missing_series(named, length, known), field="symbol")
+    if as_json:
+        print_json(found, as_list=True)
+    elif found:
+        show_list(found)
+    else:
+        click.echo(f"There is no forecast of {named} {length} yet.")
+
+
+@click.command()
+@click.argument("forecast_id", metavar="ID")
+@as_json_option
+@errors_in_one_line
+def show(forecast_id: str, as_json: bool) -> None:
+    """Show a forecast by its id, or how it stands while it is on its way.
+
+    The ids are those of `kronos-live list`, of `kronos-live forecast` and of the page's address.
+    """
+    _, forecasts, queue = stores(load_settings())
+    if not forecasts.exists(forecast_id):
+        job = queue.status(forecast_id)
+        if job.state != "finished":  # else it landed between the two looks
+            print_json([job], as_list=False) if as_json else show_job(job)
+            return
+    found = forecasts.load(forecast_id)
+    print_json([found], as_list=False) if as_json else show_forecast(found)
+
+
+@click.command("open")
+@click.argument("forecast_id", metavar="[ID]", required=False)
+@click.option("--print", "only_print", is_flag=True, help="Print the address instead of opening it.")
+@errors_in_one_line
+def open_page(forecast_id: str | None, only_print: bool) -> None:
+    """Open the page in a browser, or a forecast's own page.
+
+    The address is that of web.host and web.port, as this machine sees it.
+    """
+    settings = load_settings()
+    if forecast_id is not None:
+        _, forecasts, queue = stores(settings)
+        if not forecasts.exists(forecast_id):
+            queue.status(forecast_id)  # raises NotFoundError where it never was
+    address = _address(settings) + (f"/forecasts/{forecast_id}" if forecast_id else "/")
+    if only_print or click.launch(address) != 0:
+        click.echo(address)
+
+
+def _address(settings: Settings) -> str:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.web.host, settings.web.host)  # noqa: S104 - not listening
+    return f"http://[{host}]:{settings.web.port}" if ":" in host else f"http://{host}:{settings.web.port}"

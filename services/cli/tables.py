@@ -1,0 +1,110 @@
+"""Forecasts and series as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from shared.forecasts import Forecast, JobStatus, Probability, band_name, why_no_amplification
+from shared.freshness import ingest_is_silent
+from shared.kline_store import SeriesStatus
+from shared.klines import Interval, utc
+from shared.prices import price
+
+
+def show_forecast(done: Forecast) -> None:
+    made_by = done.provenance
+    table = Table(
+        title=f"{done.request.symbol} {done.request.interval}, {done.request.horizon} candles ahead: {done.id}"
+    )
+    for column in ("open time (UTC)", "mean", "median", *map(band_name, done.close.bands)):
+        table.add_column(column, justify="right")
+    for step, open_time in enumerate(done.open_times_ms):
+        bands = (f"{price(band.lower[step])} to {price(band.upper[step])}" for band in done.close.bands)
+        table.add_row(utc(open_time), price(done.close.mean[step]), price(done.close.median[step]), *bands)
+    console = Console()
+    console.print(table)
+    console.print(f"Upside: {_in_words(done.upside)}")
+    amplified = done.volatility_amplification
+    console.print(f"Volatility amplification: {_in_words(amplified) if amplified else why_no_amplification(done)}")
+    console.print(
+        f"Last close {price(done.last_close)} from {made_by.venue} ({made_by.origin.upper()}); model {made_by.model.name} "
+        f"({made_by.model.source.upper()}); seed {made_by.seed}; {made_by.timings_s['total']:.2f} s. Not investment advice."
+    )
+
+
+def _in_words(share: Probability) -> str:
+    return f"{share.value:.1%} ({share.lower:.1%} to {share.upper:.1%}, {share.paths} of {share.of} paths)"
+
+
+def show_status(
+    series: list[SeriesStatus],
+    latest: dict[tuple[str, Interval], Forecast | None],
+    waiting: int,
+    workers: int,
+    now_ms: int,
+) -> None:
+    table = Table(title=f"{workers} workers alive, {waiting} forecasts waiting")
+    table.add_column("series")
+    table.add_column("state", no_wrap=True, min_width=len("SIMULATED"))  # said in full, however narrow the terminal is
+    for column in ("venue", "last candle", "next fetch", "latest forecast", "made"):
+        table.add_column(column, overflow="fold")
+    for one in series:
+        made = latest[one.symbol, one.interval]
+        table.add_row(
+            f"{one.symbol} {one.interval}",
+            one.state.upper(),
+            one.venue or "none",
+            utc(one.last_open_time_ms) if one.last_open_time_ms is not None else "none yet",
+            ("overdue since " if ingest_is_silent(one, now_ms) else "") + utc(one.next_fetch_at_ms),
+            made.id if made else "none yet",
+            f"{(now_ms / 1000 - made.created_at.timestamp()) / 60:.0f} min ago" if made else "",
+        )
+    console = Console()
+    console.print(table)
+    for one in series:
+        if one.problem:
+            console.print(f"{one.symbol} {one.interval}: {one.problem}")
+    if not series:
+        console.print("No series is ingested yet: start `kronos-live ingest`.")
+
+
+def show_list(forecasts: Sequence[Forecast]) -> None:
+    """One line for each forecast, in the order given."""
+    table = Table()
+    for column in (
+        "made (UTC)",
+        "id",
+        "series",
+        "last close",
+        "median at the end",
+        "80 % band",
+        "upside",
+        "what it is",
+    ):
+        table.add_column(column, overflow="fold")
+    for one in forecasts:
+        band = next((band for band in one.close.bands if band.level == 80), one.close.bands[-1])
+        made_by = one.provenance
+        table.add_row(
+            f"{one.created_at:%Y-%m-%d %H:%M}",
+            one.id,
+            f"{one.request.symbol} {one.request.interval}, {one.request.horizon} ahead",
+            price(one.last_close),
+            price(one.close.median[-1]),
+            f"{price(band.lower[-1])} to {price(band.upper[-1])}",
+            f"{one.upside.value:.0%}",
+            f"{made_by.origin.upper()}, {made_by.model.name}",
+        )
+    Console().print(table)
+
+
+def show_job(job: JobStatus) -> None:
+    """How a forecast on its way stands, in a line."""
+    where = {
+        "queued": f"{job.position or 0} before it in the queue",
+        "running": f"{job.progress.phase}, {job.progress.done} of {job.progress.total}" if job.progress else "begun",
+    }
+    Console().print(f"{job.id}: {job.state}, {where.get(job.state, job.error or '')}")

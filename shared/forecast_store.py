@@ -13,7 +13,8 @@ ask for never displaces the schedule's.
 from __future__ import annotations
 
 import zlib
-from typing import cast
+from functools import lru_cache
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,15 @@ from shared.forecasts import Forecast
 from shared.klines import ORIGINS, Interval, Origin
 from shared.logs import get_logger
 from shared.redis_connection import redis_errors_translated
+from shared.redis_questions import Question
+
+# The id with the highest score of an index, and its record: two lookups of which one needs the other's reply.
+_TOP_OF_INDEX = """
+local top = redis.call('ZREVRANGE', KEYS[1], 0, 0)[1]
+if not top then return {} end
+return {top, redis.call('HGET', ARGV[1] .. top, 'record')}
+"""
+RECORDS_REMEMBERED = 64  # decoded ones; a record never changes, so whoever reads its bytes again need not decode them
 
 log = get_logger(__name__)
 
@@ -95,6 +105,27 @@ class ForecastStore:
             return _read(forecast_id.decode(), self._record(forecast_id.decode()))
         return None
 
+    def latest_question(self, symbol: str, interval: Interval) -> Question[dict[Origin, Forecast | None]]:
+        """The same for each origin, to be asked together with others."""
+
+        def read(replies: list[Any]) -> dict[Origin, Forecast | None]:
+            return {origin: _read_top(reply) for origin, reply in zip(ORIGINS, replies, strict=True)}
+
+        return Question(
+            tuple(
+                ("EVAL", _TOP_OF_INDEX, 1, _scheduled_key(symbol, interval, origin), _forecast_key(""))
+                for origin in ORIGINS
+            ),
+            read,
+        )
+
+    def newest_ids_question(self, symbol: str, interval: Interval) -> Question[tuple[str, ...]]:
+        """The newest id of each index of a series, the schedule's and people's: it changes when any forecast is added."""
+        return Question(
+            tuple(("ZREVRANGE", index, 0, 0) for index in _indexes(symbol, interval)),
+            lambda replies: tuple(forecast_id.decode() for reply in replies for forecast_id in reply),
+        )
+
     def _record(self, forecast_id: str) -> bytes | None:
         return cast("bytes | None", self._redis.hget(_forecast_key(forecast_id), "record"))
 
@@ -112,10 +143,22 @@ def _read(forecast_id: str, raw: bytes | None) -> Forecast | None:
     if raw is None:
         return None
     try:
-        return Forecast.model_validate_json(raw)
+        return _decoded(raw)
     except ValidationError as error:
         log.warning("record_of_another_version", forecast=forecast_id, problems=error.error_count())
         return None
+
+
+@lru_cache(maxsize=RECORDS_REMEMBERED)
+def _decoded(raw: bytes) -> Forecast:
+    return Forecast.model_validate_json(raw)
+
+
+def _read_top(reply: list[bytes | None]) -> Forecast | None:
+    """What _TOP_OF_INDEX found: nothing, or an id and its record."""
+    if not reply or reply[0] is None:
+        return None
+    return _read(reply[0].decode(), reply[1] if len(reply) > 1 else None)
 
 
 def _place(forecast: Forecast) -> tuple[str, float]:

@@ -25,7 +25,6 @@ from services.inference.engine import Engine, pack
 from services.inference.path_sampler import PathSampler, SamplingOptions, sample_paths
 from services.inference.path_statistics import (
     PathStatistics,
-    Share,
     StepSummary,
     paths_needed,
     summarise,
@@ -47,6 +46,7 @@ from shared.forecasts import (
 from shared.klines import CLOSE, COLUMNS, Interval, KlineWindow, utc
 from shared.logs import get_logger
 from shared.settings import SHORTEST_HISTORY, Settings
+from shared.statistics import Share
 
 log = get_logger(__name__)
 

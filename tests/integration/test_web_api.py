@@ -247,6 +247,7 @@ def test_the_api_describes_itself_and_its_answers_are_as_described(web: httpx.Cl
         "/api/v1/forecasts/{forecast_id}/paths.csv",
         "/api/v1/forecasts/{forecast_id}/chart.json",
         "/api/v1/forecasts/{forecast_id}/events",
+        "/api/v1/forecasts/{forecast_id}/probability",
         "/api/v1/events",
         "/api/v1/series",
     }

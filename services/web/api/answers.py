@@ -14,7 +14,12 @@ from shared.forecasts import Forecast, JobStatus
 
 def finished(forecast: Forecast) -> ForecastAnswer:
     return ForecastAnswer(
-        id=forecast.id, state="finished", position=None, labels=forecast_labels(forecast), forecast=forecast
+        id=forecast.id,
+        state="finished",
+        position=None,
+        labels=forecast_labels(forecast),
+        forecast=forecast,
+        computed=None,
     )
 
 

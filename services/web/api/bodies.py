@@ -9,10 +9,21 @@ from typing import NoReturn
 from flask import request
 from pydantic import ValidationError
 
-from services.web.api.contracts import ForecastPath, ForecastsQuery, SeriesQuery
+from services.web.api.contracts import (
+    ForecastPath,
+    ForecastsQuery,
+    LatestQuery,
+    ProbabilityQuery,
+    QuantilesQuery,
+    SeriesQuery,
+)
 from services.web.problems import Refused
 from shared.errors import NotFoundError, RequestError
 from shared.settings import describe_allowed
+
+QUERIES = {
+    model.__name__: model for model in (SeriesQuery, ForecastsQuery, QuantilesQuery, LatestQuery, ProbabilityQuery)
+}
 
 
 def refuse_parameters(error: ValidationError) -> NoReturn:
@@ -23,7 +34,7 @@ def refuse_parameters(error: ValidationError) -> NoReturn:
         raise NotFoundError(
             f"There is no forecast {reprlib.repr(problem['input'])}: an id has letters, digits, _ and - only."
         )
-    fields = ForecastsQuery.model_fields if error.title == ForecastsQuery.__name__ else SeriesQuery.model_fields
+    fields = QUERIES[error.title].model_fields
     if name not in fields:
         raise RequestError(f"{name!r} is no parameter here; known are {', '.join(fields)}.", field=name)
     raise RequestError(

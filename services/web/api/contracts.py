@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from services.web.problems import MEDIA_TYPE, Problem
 from services.web.situation import Freshness
-from shared.forecasts import Contract, Forecast, ForecastId, JobStatus
+from shared.forecasts import (
+    LONGEST_HORIZON,
+    Band,
+    Contract,
+    Forecast,
+    ForecastId,
+    JobStatus,
+    Probability,
+    QuantileLine,
+)
 from shared.kline_store import SeriesStatus
 from shared.klines import Interval
 from shared.settings import Symbol
@@ -32,11 +42,78 @@ class ForecastPath(BaseModel):
     forecast_id: ForecastId = Field(description="as in Location after asking for it")
 
 
+class QuantilesQuery(BaseModel):
+    """Quantiles and bands beyond those that a forecast has: computed from its paths by the same rule (Weibull)."""
+
+    model_config = ConfigDict(extra="forbid")
+    quantiles: str | None = Field(
+        None,
+        max_length=400,
+        pattern=r"^0?\.[0-9]{0,5}[1-9]0{0,5}(,0?\.[0-9]{0,5}[1-9]0{0,5}){0,31}$",
+        description="up to 32 numbers above 0 and below 1 with up to 6 decimals, comma-separated, as in 0.1,0.5,0.9",
+    )
+    levels: str | None = Field(
+        None,
+        max_length=400,
+        pattern=r"^[1-9][0-9]?(,[1-9][0-9]?){0,31}$",
+        description="up to 32 whole numbers from 1 to 99, percent of a central band, comma-separated, as in 50,80,95",
+    )
+
+    def fractions(self) -> list[Fraction]:
+        return [Fraction(part) for part in (self.quantiles or "").split(",") if part]
+
+    def percents(self) -> list[int]:
+        return [int(part) for part in (self.levels or "").split(",") if part]
+
+
+class LatestQuery(SeriesQuery, QuantilesQuery):
+    pass
+
+
+class ProbabilityQuery(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    above: float | None = Field(None, description="a price: the close lies above it")
+    below: float | None = Field(None, description="a price: the close lies below it")
+    touch: float | None = Field(None, description="a price: it is reached at any step up to `step`")
+    low: float | None = Field(None, description="a price, with `high`: the close lies from low to high")
+    high: float | None = Field(None, description="a price, with `low`: the close lies from low to high")
+    return_above: float | None = Field(
+        None, description="a share as in 0.02: the close lies further above the last known"
+    )
+    return_below: float | None = Field(
+        None, description="a share as in -0.02: the close lies further below the last known"
+    )
+    step: int | None = Field(
+        None, ge=1, le=LONGEST_HORIZON, description="a whole number of steps from 1 to the horizon; left out: the last"
+    )
+
+
+class ComputedQuantiles(Contract):
+    """By column; empty where not asked for."""
+
+    paths: int = Field(description="paths that were counted")
+    quantiles: dict[str, list[QuantileLine]]
+    bands: dict[str, list[Band]]
+
+
 class ForecastAnswer(JobStatus):
     """A forecast on its way, or, when finished, the forecast; `labels` is what must not be overlooked about it."""
 
     labels: list[str] = Field(default_factory=list)
     forecast: Forecast | None = None
+    computed: ComputedQuantiles | None = Field(None, description="what quantiles= and levels= have asked for")
+
+
+class ProbabilityAnswer(Contract):
+    """How often an event happens in a forecast's paths."""
+
+    id: str
+    labels: list[str] = Field(description="what must not be overlooked about the forecast")
+    event: str = Field(description="what was counted, in words")
+    step: int = Field(description="the step that was looked at, or, for touch, up to which; from 1")
+    open_time_ms: int = Field(description="open time of that step's candle, UTC ms")
+    last_close: float
+    probability: Probability
 
 
 class LatestAnswer(ForecastAnswer):

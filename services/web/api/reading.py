@@ -8,12 +8,15 @@ from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 
 from services.web.api.answers import find_forecast, finished, json_answer
+from services.web.api.computing import computed_quantiles
 from services.web.api.contracts import (
     ForecastAnswer,
     ForecastPath,
     ForecastsAnswer,
     ForecastsQuery,
     LatestAnswer,
+    LatestQuery,
+    QuantilesQuery,
     SeriesAnswer,
     SeriesQuery,
     problems,
@@ -44,19 +47,24 @@ def add_reading(api: APIBlueprint, settings: Settings, stores: Stores, now_ms: C
         return json_answer(ForecastsAnswer(forecasts=[finished(forecast) for forecast in found]))
 
     @api.get("/forecasts/latest", responses={200: LatestAnswer, **problems(404, 422)})
-    def latest(query: SeriesQuery) -> Response:
+    def latest(query: LatestQuery) -> Response:
         """The schedule's forecast for the newest candle, and whether it is as fresh as it should be."""
         now = now_ms()
         situation = read_situation(stores, *series_of(query), now)
         if situation.latest is None:
             raise NotFoundError(_no_forecast_yet(situation))
         fresh = freshness(situation, situation.latest, now)
-        return json_answer(LatestAnswer(**dict(finished(situation.latest)), freshness=fresh))
+        computed = computed_quantiles(stores, situation.latest, query)
+        answer = {**dict(finished(situation.latest)), "computed": computed}
+        return json_answer(LatestAnswer(**answer, freshness=fresh))
 
-    @api.get("/forecasts/<forecast_id>", responses={200: ForecastAnswer, **problems(404)})
-    def one(path: ForecastPath) -> Response:
+    @api.get("/forecasts/<forecast_id>", responses={200: ForecastAnswer, **problems(404, 422)})
+    def one(path: ForecastPath, query: QuantilesQuery) -> Response:
         """One forecast: how it stands while it is on its way, then the forecast itself."""
-        return json_answer(find_forecast(stores, path.forecast_id))
+        found = find_forecast(stores, path.forecast_id)
+        if found.forecast is not None:
+            found = found.model_copy(update={"computed": computed_quantiles(stores, found.forecast, query)})
+        return json_answer(found)
 
     @api.get("/series", responses={200: SeriesAnswer, **problems()})
     def series() -> Response:

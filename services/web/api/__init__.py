@@ -10,6 +10,7 @@ from flask_openapi3.models.tag import Tag
 from services.web.api.asking import add_asking
 from services.web.api.computing import add_computing
 from services.web.api.events import add_events
+from services.web.api.exports import add_exports
 from services.web.api.parts import add_parts
 from services.web.api.reading import add_reading
 from services.web.situation import Stores
@@ -29,5 +30,6 @@ def forecast_api(settings: Settings, stores: Stores, now_ms: Callable[[], int]) 
     add_reading(api, settings, stores, now_ms)
     add_computing(api, stores)
     add_parts(api, stores)
+    add_exports(api, stores)
     add_events(api, settings, stores, now_ms)
     return api

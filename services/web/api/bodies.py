@@ -13,7 +13,9 @@ from services.web.api.contracts import (
     ForecastPath,
     ForecastsQuery,
     LatestQuery,
+    OnePath,
     ProbabilityQuery,
+    QuantileRowsQuery,
     QuantilesQuery,
     SeriesQuery,
 )
@@ -22,7 +24,8 @@ from shared.errors import NotFoundError, RequestError
 from shared.settings import describe_allowed
 
 QUERIES = {
-    model.__name__: model for model in (SeriesQuery, ForecastsQuery, QuantilesQuery, LatestQuery, ProbabilityQuery)
+    model.__name__: model
+    for model in (SeriesQuery, ForecastsQuery, QuantilesQuery, QuantileRowsQuery, LatestQuery, ProbabilityQuery)
 }
 
 
@@ -30,7 +33,9 @@ def refuse_parameters(error: ValidationError) -> NoReturn:
     """What flask-openapi3 calls when a path or a query does not fit its model."""
     problem = error.errors()[0]
     name = str(problem["loc"][0])
-    if error.title == ForecastPath.__name__:
+    if name == "number" and error.title == OnePath.__name__:
+        raise NotFoundError(f"There is no path {reprlib.repr(problem['input'])}: paths are counted from 0.")
+    if error.title in {ForecastPath.__name__, OnePath.__name__}:
         raise NotFoundError(
             f"There is no forecast {reprlib.repr(problem['input'])}: an id has letters, digits, _ and - only."
         )

@@ -25,6 +25,8 @@ from shared.settings import Symbol
 
 WRITE_TOKEN = "write_token"  # noqa: S105 - the security scheme's name in the API description
 SYMBOL = "2 to 20 capital letters and digits, as in BTCUSDT; left out: the configured one"
+QUANTILES = r"^0?\.[0-9]{0,5}[1-9]0{0,5}(,0?\.[0-9]{0,5}[1-9]0{0,5}){0,31}$"
+QUANTILES_IN_WORDS = "up to 32 numbers above 0 and below 1, comma-separated, as in 0.1,0.5,0.9"
 INTERVAL = "one of " + ", ".join(interval.value for interval in Interval) + "; left out: the configured one"
 
 
@@ -49,8 +51,8 @@ class QuantilesQuery(BaseModel):
     quantiles: str | None = Field(
         None,
         max_length=400,
-        pattern=r"^0?\.[0-9]{0,5}[1-9]0{0,5}(,0?\.[0-9]{0,5}[1-9]0{0,5}){0,31}$",
-        description="up to 32 numbers above 0 and below 1 with up to 6 decimals, comma-separated, as in 0.1,0.5,0.9",
+        pattern=QUANTILES,
+        description=QUANTILES_IN_WORDS,
     )
     levels: str | None = Field(
         None,
@@ -94,6 +96,37 @@ class ComputedQuantiles(Contract):
     paths: int = Field(description="paths that were counted")
     quantiles: dict[str, list[QuantileLine]]
     bands: dict[str, list[Band]]
+
+
+class QuantileRowsQuery(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    quantiles: str = Field(
+        "0.025,0.1,0.25,0.5,0.75,0.9,0.975",
+        max_length=400,
+        pattern=QUANTILES,
+        description=f"{QUANTILES_IN_WORDS}; left out: those of the 50, 80 and 95 % bands and the median",
+    )
+
+
+class OnePath(ForecastPath):
+    number: int = Field(ge=0, le=99_999, description="which path, counted from 0")
+
+
+class PathsAnswer(Contract):
+    id: str
+    labels: list[str]
+    columns: list[str]
+    open_times_ms: list[int]
+    paths: list[list[list[float | None]]] = Field(description="[paths][horizon][columns]; null is not finite")
+
+
+class SinglePathAnswer(Contract):
+    id: str
+    labels: list[str]
+    path: int
+    columns: list[str]
+    open_times_ms: list[int]
+    values: list[list[float | None]] = Field(description="[horizon][columns]; null is not finite")
 
 
 class ForecastAnswer(JobStatus):

@@ -23,6 +23,7 @@ from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from shared.errors import NotFoundError
 from shared.forecasts import ForecastRequest, JobState, JobStatus, Progress
+from shared.queue_overview import QueueStatus, WorkerStatus, queue_question, workers_question
 from shared.redis_connection import redis_errors_translated
 from shared.redis_questions import Answers, Question, ask_together
 from shared.settings import QueueSettings
@@ -190,6 +191,18 @@ class ForecastQueue:
             (("EVAL", _REGISTERED, 1, WORKERS_BY_QUEUE_KEY % self._queue.name),),
             lambda replies: sorted(_worker_name(key) for key in replies[0]),
         )
+
+    @redis_errors_translated()
+    def worker_statuses(self, now_ms: int) -> list[WorkerStatus]:
+        """Each worker whose registration is alive, by name; `now_ms` is UTC ms."""
+        question = workers_question(self._queue.name, now_ms)
+        return ask_together(self._redis, question)[question]
+
+    @redis_errors_translated()
+    def overview(self, now_ms: int) -> QueueStatus:
+        """How many wait, for how long, and what runs; `now_ms` is UTC ms."""
+        question = queue_question(self._queue.key, self._queue.started_job_registry.key, now_ms)
+        return ask_together(self._redis, question)[question]
 
     def waiting_question(self) -> Question[int]:
         """How many forecasts no worker has taken up yet, to be asked together with others."""

@@ -22,17 +22,32 @@ from pydantic import ValidationError
 from redis import Redis
 
 from shared.errors import NotFoundError
+from shared.forecast_pages import Page, merged, read_cursor
 from shared.forecasts import Forecast
 from shared.klines import ORIGINS, Interval, Origin
 from shared.logs import get_logger
 from shared.redis_connection import redis_errors_translated
-from shared.redis_questions import Question
+from shared.redis_questions import Question, ask_together
 
 # The id with the highest score of an index, and its record: two lookups of which one needs the other's reply.
 _TOP_OF_INDEX = """
 local top = redis.call('ZREVRANGE', KEYS[1], 0, 0)[1]
 if not top then return {} end
 return {top, redis.call('HGET', ARGV[1] .. top, 'record')}
+"""
+# The records of an index behind an id. Retention drops the oldest, so where an id is gone all behind it are gone as well.
+_BEHIND = """
+local from = 0
+if ARGV[2] ~= '' then
+  local rank = redis.call('ZREVRANK', KEYS[1], ARGV[2])
+  if not rank then return {} end
+  from = rank + 1
+end
+local found = {}
+for _, id in ipairs(redis.call('ZREVRANGE', KEYS[1], from, from + ARGV[3] - 1)) do
+  found[#found + 1] = {id, redis.call('HGET', ARGV[1] .. id, 'record')}
+end
+return found
 """
 RECORDS_REMEMBERED = 64  # decoded ones; a record never changes, so whoever reads its bytes again need not decode them
 
@@ -88,15 +103,23 @@ class ForecastStore:
     @redis_errors_translated()
     def newest(self, symbol: str, interval: Interval, limit: int) -> list[Forecast]:
         """Up to `limit` forecasts of a series, the schedule's and people's, newest first."""
-        ids: list[bytes] = []
-        for index in _indexes(symbol, interval):
-            ids += cast("list[bytes]", self._redis.zrevrange(index, 0, limit - 1))
-        with self._redis.pipeline(transaction=False) as pipe:
-            for forecast_id in ids:
-                pipe.hget(_forecast_key(forecast_id.decode()), "record")
-            records = [_read(forecast_id.decode(), raw) for forecast_id, raw in zip(ids, pipe.execute(), strict=True)]
-        found = [record for record in records if record is not None]
-        return sorted(found, key=lambda record: record.created_at, reverse=True)[:limit]
+        return self.page(symbol, interval, limit, None).forecasts
+
+    def page(self, symbol: str, interval: Interval, limit: int, cursor: str | None) -> Page:
+        """Up to `limit` forecasts of a series, newest first, behind where `cursor` (of an earlier page) points to.
+
+        Forecasts that come in meanwhile neither shift a page nor repeat on it. Raises RequestError for a cursor that is none.
+        """
+        last_seen = read_cursor(cursor, f"{symbol}:{interval}", len(_indexes(symbol, interval)))
+        question = Question(
+            tuple(
+                ("EVAL", _BEHIND, 1, index, _forecast_key(""), last, limit + 1)
+                for index, last in zip(_indexes(symbol, interval), last_seen, strict=True)
+            ),
+            lambda replies: [[(one[0].decode(), _read_top(one)) for one in reply] for reply in replies],
+        )
+        found = ask_together(self._redis, question)[question]
+        return merged(found, last_seen, limit, f"{symbol}:{interval}")
 
     @redis_errors_translated()
     def latest_scheduled(self, symbol: str, interval: Interval, origin: Origin) -> Forecast | None:

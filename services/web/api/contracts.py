@@ -21,7 +21,8 @@ from shared.forecasts import (
 )
 from shared.kline_store import SeriesStatus
 from shared.klines import Interval
-from shared.settings import Symbol
+from shared.queue_overview import LoadedModel, QueueStatus, WorkerStatus
+from shared.settings import ModelName, Symbol
 
 WRITE_TOKEN = "write_token"  # noqa: S105 - the security scheme's name in the API description
 SYMBOL = "2 to 20 capital letters and digits, as in BTCUSDT; left out: the configured one"
@@ -38,6 +39,12 @@ class SeriesQuery(BaseModel):
 
 class ForecastsQuery(SeriesQuery):
     limit: int = Field(20, ge=1, le=200, description="a whole number from 1 to 200")
+    cursor: str | None = Field(
+        None,
+        max_length=600,
+        pattern=r"^[A-Za-z0-9_=-]+$",
+        description="where the next page begins, from `next` of this one",
+    )
 
 
 class ForecastPath(BaseModel):
@@ -172,10 +179,35 @@ class AcceptedAnswer(RootModel[JobStatus | PanelAnswer]):
 
 class ForecastsAnswer(Contract):
     forecasts: list[ForecastAnswer] = Field(description="newest first")
+    next: str | None = Field(description="the address of the next page; none where this is the last")
 
 
 class SeriesAnswer(Contract):
     series: list[SeriesStatus]
+
+
+class WorkersAnswer(Contract):
+    workers: list[WorkerStatus] = Field(description="those whose registration is alive, by name")
+
+
+class QueueAnswer(QueueStatus):
+    """How it stands with the queue."""
+
+    most: int = Field(description="waiting forecasts from which on new requests are turned away (limits.max_queued)")
+    workers: int
+
+
+class NameableModel(Contract):
+    """A model that a request may name."""
+
+    name: ModelName
+    configured: bool = Field(description="whether it is asked for where a request names none")
+    loaded_by: list[str] = Field(description="workers that hold it; any other loads it when it is first asked for")
+
+
+class ModelsAnswer(Contract):
+    models: list[NameableModel]
+    loaded: list[LoadedModel] = Field(description="what the workers have loaded, each kind once")
 
 
 def problems(*statuses: int) -> dict[Any, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from urllib.parse import urlencode
 
 from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
@@ -39,12 +40,18 @@ def add_reading(api: APIBlueprint, settings: Settings, stores: Stores, now_ms: C
 
     @api.get("/forecasts", responses={200: ForecastsAnswer, **problems(404, 422)})
     def newest(query: ForecastsQuery) -> Response:
-        """The newest forecasts of a series, those of the schedule and those that people asked for."""
+        """The newest forecasts of a series, those of the schedule and those that people asked for, page by page."""
         symbol, interval = series_of(query)
-        found = stores.forecasts.newest(symbol, interval, query.limit)
-        if not found and stores.klines.status(symbol, interval) is None:
+        page = stores.forecasts.page(symbol, interval, query.limit, query.cursor)
+        if not page.forecasts and query.cursor is None and stores.klines.status(symbol, interval) is None:
             raise NotFoundError(describe_missing_series(symbol, interval, known_series()), field="symbol")
-        return json_answer(ForecastsAnswer(forecasts=[finished(forecast) for forecast in found]))
+        following = {"symbol": symbol, "interval": interval.value, "limit": query.limit, "cursor": page.next}
+        return json_answer(
+            ForecastsAnswer(
+                forecasts=[finished(forecast) for forecast in page.forecasts],
+                next=f"{api.url_prefix}/forecasts?{urlencode(following)}" if page.next else None,
+            )
+        )
 
     @api.get("/forecasts/latest", responses={200: LatestAnswer, **problems(404, 422)})
     def latest(query: LatestQuery) -> Response:

@@ -319,3 +319,17 @@ def test_another_interval_has_a_latest_forecast_of_its_own(web: httpx.Client, st
     other = web.get("/api/v1/forecasts/latest", params={"interval": Interval.H4.value})
     assert other.status_code == 404
     assert "BTCUSDT 4h is not ingested here; these series are: BTCUSDT 1h" in other.json()["detail"]
+
+
+def test_the_latest_forecast_waits_for_redis_once(web: httpx.Client, redis: Redis, stores: Stores) -> None:
+    forecast_stored(stores, ingested(stores))
+    worker_alive(redis)
+    web.get("/api/v1/forecasts/latest")
+
+    def reads() -> int:
+        return int(redis.info("stats")["total_reads_processed"])
+
+    before = reads()
+    for _ in range(20):
+        assert web.get("/api/v1/forecasts/latest").status_code == 200
+    assert reads() - before - 1 <= 20 + 2  # the question itself; and now and then a sign of life of a connection

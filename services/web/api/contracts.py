@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
@@ -31,8 +32,23 @@ QUANTILES_IN_WORDS = "up to 32 numbers above 0 and below 1, comma-separated, as 
 INTERVAL = "one of " + ", ".join(interval.value for interval in Interval) + "; left out: the configured one"
 
 
-class SeriesQuery(BaseModel):
+class Query(BaseModel):
+    """Parameters of an address: closed to unknown names."""
+
     model_config = ConfigDict(extra="forbid")
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """flask-openapi3 asks for the plain one at every request, which is half of what the latest forecast costs."""
+        return super().model_json_schema(*args, **kwargs) if args or kwargs else _plain_schema(cls)
+
+
+@cache
+def _plain_schema(query: type[Query]) -> dict[str, Any]:
+    return query.model_json_schema(by_alias=True)
+
+
+class SeriesQuery(Query):
     symbol: Symbol | None = Field(None, description=SYMBOL)
     interval: Interval | None = Field(None, description=INTERVAL)
 
@@ -51,10 +67,9 @@ class ForecastPath(BaseModel):
     forecast_id: ForecastId = Field(description="as in Location after asking for it")
 
 
-class QuantilesQuery(BaseModel):
+class QuantilesQuery(Query):
     """Quantiles and bands beyond those that a forecast has: computed from its paths by the same rule (Weibull)."""
 
-    model_config = ConfigDict(extra="forbid")
     quantiles: str | None = Field(
         None,
         max_length=400,
@@ -79,8 +94,8 @@ class LatestQuery(SeriesQuery, QuantilesQuery):
     pass
 
 
-class ProbabilityQuery(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+class ProbabilityQuery(Query):
+    model_config = ConfigDict(allow_inf_nan=False)
     above: float | None = Field(None, description="a price: the close lies above it")
     below: float | None = Field(None, description="a price: the close lies below it")
     touch: float | None = Field(None, description="a price: it is reached at any step up to `step`")
@@ -105,8 +120,7 @@ class ComputedQuantiles(Contract):
     bands: dict[str, list[Band]]
 
 
-class QuantileRowsQuery(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+class QuantileRowsQuery(Query):
     quantiles: str = Field(
         "0.025,0.1,0.25,0.5,0.75,0.9,0.975",
         max_length=400,

@@ -40,7 +40,7 @@ PATIENCE_S = 120
 @click.option("--repeat", default=3, type=click.IntRange(1), show_default=True)
 @click.option("--json", "as_json", is_flag=True)
 def main(model: str, dtype: str, repeat: int, as_json: bool) -> None:
-    with tempfile.TemporaryDirectory() as folder, _redis(Path(folder)) as url:
+    with tempfile.TemporaryDirectory() as folder, local_redis(Path(folder)) as url:
         kronos, tokenizer = random_modules(model)
         write_checkpoint(kronos, Path(folder, model))
         write_checkpoint(tokenizer, Path(folder, PUBLISHED_MODELS[model].tokenizer.name))
@@ -72,7 +72,7 @@ def main(model: str, dtype: str, repeat: int, as_json: bool) -> None:
 
 
 @contextmanager
-def _redis(folder: Path) -> Iterator[str]:
+def local_redis(folder: Path) -> Iterator[str]:
     """A Redis on a socket in the folder, which collides with nothing."""
     socket = folder / "redis.sock"
     server = subprocess.Popen(

@@ -19,15 +19,27 @@ from rq.executions import Execution
 from rq.job import Job
 from rq.job import JobStatus as RqStatus
 from rq.serializers import JSONSerializer
+from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from shared.errors import NotFoundError
 from shared.forecasts import ForecastRequest, JobState, JobStatus, Progress
+from shared.queue_overview import QueueStatus, WorkerStatus, queue_question, workers_question
 from shared.redis_connection import redis_errors_translated
+from shared.redis_questions import Answers, Question, ask_together
 from shared.settings import QueueSettings
 
 FORECAST_JOB = "services.inference.jobs.run_forecast"
 FINISHED_JOB_TTL_S = 600  # the forecast itself is kept in the forecast store
 LOOKED_THROUGH = 256  # jobs at the head of the queue, for those that can be taken along
+
+# RQ keeps a killed worker in its list, but lets its registration expire.
+_REGISTERED = """
+local alive = {}
+for _, key in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+  if redis.call('EXISTS', key) == 1 then alive[#alive + 1] = key end
+end
+return alive
+"""
 
 _STATES: dict[RqStatus, JobState] = {
     RqStatus.QUEUED: "queued",
@@ -169,17 +181,40 @@ class ForecastQueue:
 
     @redis_errors_translated()
     def worker_names(self) -> list[str]:
-        """The names of those workers. RQ keeps a killed worker in its list, but lets its registration expire."""
-        keys = [str(key) for key in Worker.all_keys(connection=self._redis, queue=self._queue)]
-        with self._redis.pipeline(transaction=False) as pipe:
-            for key in keys:
-                pipe.exists(key)
-            alive = pipe.execute()
-        return [
-            key.removeprefix(Worker.redis_worker_namespace_prefix)
-            for key, is_alive in zip(keys, alive, strict=True)
-            if is_alive
-        ]
+        """The names of those workers."""
+        question = self.workers_question()
+        return ask_together(self._redis, question)[question]
+
+    def workers_question(self) -> Question[list[str]]:
+        """The same, to be asked together with others."""
+        return Question(
+            (("EVAL", _REGISTERED, 1, WORKERS_BY_QUEUE_KEY % self._queue.name),),
+            lambda replies: sorted(_worker_name(key) for key in replies[0]),
+        )
+
+    @redis_errors_translated()
+    def worker_statuses(self, now_ms: int) -> list[WorkerStatus]:
+        """Each worker whose registration is alive, by name; `now_ms` is UTC ms."""
+        question = workers_question(self._queue.name, now_ms)
+        return ask_together(self._redis, question)[question]
+
+    @redis_errors_translated()
+    def overview(self, now_ms: int) -> QueueStatus:
+        """How many wait, for how long, and what runs; `now_ms` is UTC ms."""
+        question = queue_question(self._queue.key, self._queue.started_job_registry.key, now_ms)
+        return ask_together(self._redis, question)[question]
+
+    def waiting_question(self) -> Question[int]:
+        """How many forecasts no worker has taken up yet, to be asked together with others."""
+        return Question((("LLEN", self._queue.key),), lambda replies: int(replies[0]))
+
+    def ask(self, *questions: Question[Any]) -> Answers:
+        """Questions of this room and of others that stand on the same Redis, in one round trip."""
+        return ask_together(self._redis, *questions)
+
+
+def _worker_name(key: bytes) -> str:
+    return key.decode().removeprefix(Worker.redis_worker_namespace_prefix)
 
 
 def request_of(job: Job) -> ForecastRequest | None:

@@ -13,7 +13,8 @@ ask for never displaces the schedule's.
 from __future__ import annotations
 
 import zlib
-from typing import cast
+from functools import lru_cache
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +22,34 @@ from pydantic import ValidationError
 from redis import Redis
 
 from shared.errors import NotFoundError
+from shared.forecast_pages import Page, merged, read_cursor
 from shared.forecasts import Forecast
 from shared.klines import ORIGINS, Interval, Origin
 from shared.logs import get_logger
 from shared.redis_connection import redis_errors_translated
+from shared.redis_questions import Question, ask_together
+
+# The id with the highest score of an index, and its record: two lookups of which one needs the other's reply.
+_TOP_OF_INDEX = """
+local top = redis.call('ZREVRANGE', KEYS[1], 0, 0)[1]
+if not top then return {} end
+return {top, redis.call('HGET', ARGV[1] .. top, 'record')}
+"""
+# The records of an index behind an id. Retention drops the oldest, so where an id is gone all behind it are gone as well.
+_BEHIND = """
+local from = 0
+if ARGV[2] ~= '' then
+  local rank = redis.call('ZREVRANK', KEYS[1], ARGV[2])
+  if not rank then return {} end
+  from = rank + 1
+end
+local found = {}
+for _, id in ipairs(redis.call('ZREVRANGE', KEYS[1], from, from + ARGV[3] - 1)) do
+  found[#found + 1] = {id, redis.call('HGET', ARGV[1] .. id, 'record')}
+end
+return found
+"""
+RECORDS_REMEMBERED = 64  # decoded ones; a record never changes, so whoever reads its bytes again need not decode them
 
 log = get_logger(__name__)
 
@@ -78,15 +103,23 @@ class ForecastStore:
     @redis_errors_translated()
     def newest(self, symbol: str, interval: Interval, limit: int) -> list[Forecast]:
         """Up to `limit` forecasts of a series, the schedule's and people's, newest first."""
-        ids: list[bytes] = []
-        for index in _indexes(symbol, interval):
-            ids += cast("list[bytes]", self._redis.zrevrange(index, 0, limit - 1))
-        with self._redis.pipeline(transaction=False) as pipe:
-            for forecast_id in ids:
-                pipe.hget(_forecast_key(forecast_id.decode()), "record")
-            records = [_read(forecast_id.decode(), raw) for forecast_id, raw in zip(ids, pipe.execute(), strict=True)]
-        found = [record for record in records if record is not None]
-        return sorted(found, key=lambda record: record.created_at, reverse=True)[:limit]
+        return self.page(symbol, interval, limit, None).forecasts
+
+    def page(self, symbol: str, interval: Interval, limit: int, cursor: str | None) -> Page:
+        """Up to `limit` forecasts of a series, newest first, behind where `cursor` (of an earlier page) points to.
+
+        Forecasts that come in meanwhile neither shift a page nor repeat on it. Raises RequestError for a cursor that is none.
+        """
+        last_seen = read_cursor(cursor, f"{symbol}:{interval}", len(_indexes(symbol, interval)))
+        question = Question(
+            tuple(
+                ("EVAL", _BEHIND, 1, index, _forecast_key(""), last, limit + 1)
+                for index, last in zip(_indexes(symbol, interval), last_seen, strict=True)
+            ),
+            lambda replies: [[(one[0].decode(), _read_top(one)) for one in reply] for reply in replies],
+        )
+        found = ask_together(self._redis, question)[question]
+        return merged(found, last_seen, limit, f"{symbol}:{interval}")
 
     @redis_errors_translated()
     def latest_scheduled(self, symbol: str, interval: Interval, origin: Origin) -> Forecast | None:
@@ -94,6 +127,27 @@ class ForecastStore:
         for forecast_id in cast("list[bytes]", self._redis.zrevrange(_scheduled_key(symbol, interval, origin), 0, 0)):
             return _read(forecast_id.decode(), self._record(forecast_id.decode()))
         return None
+
+    def latest_question(self, symbol: str, interval: Interval) -> Question[dict[Origin, Forecast | None]]:
+        """The same for each origin, to be asked together with others."""
+
+        def read(replies: list[Any]) -> dict[Origin, Forecast | None]:
+            return {origin: _read_top(reply) for origin, reply in zip(ORIGINS, replies, strict=True)}
+
+        return Question(
+            tuple(
+                ("EVAL", _TOP_OF_INDEX, 1, _scheduled_key(symbol, interval, origin), _forecast_key(""))
+                for origin in ORIGINS
+            ),
+            read,
+        )
+
+    def newest_ids_question(self, symbol: str, interval: Interval) -> Question[tuple[str, ...]]:
+        """The newest id of each index of a series, the schedule's and people's: it changes when any forecast is added."""
+        return Question(
+            tuple(("ZREVRANGE", index, 0, 0) for index in _indexes(symbol, interval)),
+            lambda replies: tuple(forecast_id.decode() for reply in replies for forecast_id in reply),
+        )
 
     def _record(self, forecast_id: str) -> bytes | None:
         return cast("bytes | None", self._redis.hget(_forecast_key(forecast_id), "record"))
@@ -112,10 +166,22 @@ def _read(forecast_id: str, raw: bytes | None) -> Forecast | None:
     if raw is None:
         return None
     try:
-        return Forecast.model_validate_json(raw)
+        return _decoded(raw)
     except ValidationError as error:
         log.warning("record_of_another_version", forecast=forecast_id, problems=error.error_count())
         return None
+
+
+@lru_cache(maxsize=RECORDS_REMEMBERED)
+def _decoded(raw: bytes) -> Forecast:
+    return Forecast.model_validate_json(raw)
+
+
+def _read_top(reply: list[bytes | None]) -> Forecast | None:
+    """What _TOP_OF_INDEX found: nothing, or an id and its record."""
+    if not reply or reply[0] is None:
+        return None
+    return _read(reply[0].decode(), reply[1] if len(reply) > 1 else None)
 
 
 def _place(forecast: Forecast) -> tuple[str, float]:

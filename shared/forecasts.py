@@ -127,6 +127,17 @@ class Band(Contract):
     upper: list[float]
 
 
+class QuantileLine(Contract):
+    """Per step, what the outcome should stay below with probability `quantile`.
+
+    kind `range`: the paths are too few for that quantile, and the line is their minimum or maximum.
+    """
+
+    quantile: float
+    kind: Literal["quantile", "range"]
+    values: list[float]
+
+
 def band_name(band: Band) -> str:
     """What a band is called wherever it is shown: of too few paths, it is only their range."""
     return "range of the paths" if band.kind == "range" else f"{band.level} % band"

@@ -25,6 +25,7 @@ from shared.forecasts import Contract
 from shared.klines import COLUMNS, Interval, KlineWindow, Origin
 from shared.logs import get_logger
 from shared.redis_connection import redis_errors_translated
+from shared.redis_questions import Question, ask_together
 
 ID_LENGTH = 16
 SERIES_KEY = "kronos:series"
@@ -148,9 +149,12 @@ class KlineStore:
     @redis_errors_translated()
     def all_statuses(self) -> list[SeriesStatus]:
         """The state of every ingested series, by name."""
-        stored = cast("dict[bytes, bytes]", self._redis.hgetall(SERIES_KEY))
-        statuses = [_read_status(raw) for _, raw in sorted(stored.items())]
-        return [status for status in statuses if status is not None]
+        question = self.statuses_question()
+        return ask_together(self._redis, question)[question]
+
+    def statuses_question(self) -> Question[list[SeriesStatus]]:
+        """The same, to be asked together with others."""
+        return Question((("HGETALL", SERIES_KEY),), lambda replies: _read_statuses(replies[0]))
 
     def _drop_oldest(self, index: str) -> None:
         """Retention: what was stored longest ago goes first, so a recording of the past stays like any other."""
@@ -160,6 +164,11 @@ class KlineStore:
                 pipe.delete(*(_snapshot_key(snapshot.decode()) for snapshot in surplus))
                 pipe.zrem(index, *surplus)
                 pipe.execute()
+
+
+def _read_statuses(stored: dict[bytes, bytes]) -> list[SeriesStatus]:
+    statuses = [_read_status(raw) for _, raw in sorted(stored.items())]
+    return [status for status in statuses if status is not None]
 
 
 def _read_status(raw: bytes) -> SeriesStatus | None:

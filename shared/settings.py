@@ -132,6 +132,7 @@ class WebSettings(Section):
     host: str = Field(min_length=1)
     port: int = Field(ge=0, le=65_535)
     threads: int = Field(ge=1, le=256)
+    max_streams: int = Field(ge=0, le=10_000)
     write_token: SecretStr
     trust_network: bool
 

@@ -25,7 +25,6 @@ from services.inference.engine import Engine, pack
 from services.inference.path_sampler import PathSampler, SamplingOptions, sample_paths
 from services.inference.path_statistics import (
     PathStatistics,
-    Share,
     StepSummary,
     paths_needed,
     summarise,
@@ -46,7 +45,9 @@ from shared.forecasts import (
 )
 from shared.klines import CLOSE, COLUMNS, Interval, KlineWindow, utc
 from shared.logs import get_logger
+from shared.queue_overview import LoadedModel
 from shared.settings import SHORTEST_HISTORY, Settings
+from shared.statistics import Share
 
 log = get_logger(__name__)
 
@@ -116,6 +117,20 @@ class Forecaster:
             kernels=model.engine.kernels_name,
             threads=torch.get_num_threads(),
             seconds=round(perf_counter() - started, 2),
+        )
+
+    def loaded(self) -> LoadedModel | None:
+        """The model that `warm_up` has loaded, in words for others."""
+        model = self._configured
+        if model is None:
+            return None
+        return LoadedModel(
+            name=model.name,
+            source=model.source,
+            stands_in_for=model.stands_in_for,
+            device=str(model.device),
+            dtype=model.engine.precision.name,
+            kernels=model.engine.kernels_name,
         )
 
     def forecast(self, task: Task, report: Report) -> Made:

@@ -7,32 +7,15 @@ of how paths come about.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.klines import AMOUNT, CLOSE, COLUMNS, HIGH, LOW, OPEN, VOLUME
+from shared.statistics import Band, Floats, Share, quantile_band, wilson_half_width, wilson_share
 
 LEVELS = (50, 80, 95)
-Z_95 = 1.959963984540054  # standard normal quantile of 0.975
-
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Band:
-    """Per step, the range that should hold the outcome with probability `level` percent.
-
-    kind `range`: the paths are too few for that quantile, and the band is their minimum and maximum.
-    """
-
-    level: int
-    kind: Literal["quantile", "range"]
-    lower: Floats  # [horizon]
-    upper: Floats  # [horizon]
 
 
 @dataclass(frozen=True)
@@ -44,21 +27,6 @@ class StepSummary:
     minimum: Floats
     maximum: Floats
     bands: tuple[Band, ...]  # in the order of LEVELS
-
-
-@dataclass(frozen=True)
-class Share:
-    """`paths` of `of` paths, with the 95 % Wilson interval of that share."""
-
-    value: float
-    lower: float
-    upper: float
-    paths: int
-    of: int
-
-    @property
-    def half_width(self) -> float:
-        return (self.upper - self.lower) / 2
 
 
 @dataclass(frozen=True)
@@ -100,11 +68,11 @@ def paths_needed(share: Share, target_error: float) -> int:
     fewest, by bisection, since the half-width falls as paths are added.
     """
     too_few, enough = 0, 1
-    while _wilson_half_width(share.value, enough) > target_error:
+    while wilson_half_width(share.value, enough) > target_error:
         too_few, enough = enough, 2 * enough
     while enough - too_few > 1:
         middle = (enough + too_few) // 2
-        if _wilson_half_width(share.value, middle) > target_error:
+        if wilson_half_width(share.value, middle) > target_error:
             too_few = middle
         else:
             enough = middle
@@ -125,34 +93,6 @@ def summarise_steps(values: Floats) -> StepSummary:
         maximum=values.max(axis=0),
         bands=tuple(quantile_band(values, level) for level in LEVELS),
     )
-
-
-def quantile_band(values: Floats, level: int) -> Band:
-    """values [N, horizon] -> the central band of `level` percent by the Weibull rule, the k-th of N at k / (N + 1).
-
-    That rule reaches beyond the outermost of N paths where (1 - level) / 2 * (N + 1) < 1, for 95 % below 39 paths. The
-    band is then the range of the paths, and is called that.
-    """
-    tail = (100 - level) / 200
-    # In whole numbers, because 0.025 * 40 is not exactly 1.
-    if (100 - level) * (len(values) + 1) < 200:
-        return Band(level, "range", values.min(axis=0), values.max(axis=0))
-    lower, upper = np.quantile(values, (tail, 1 - tail), axis=0, method="weibull")
-    return Band(level, "quantile", lower, upper)
-
-
-def wilson_share(paths: int, of: int) -> Share:
-    """The 95 % score interval of a share (Wilson 1927), so that 0 of 30 is not certainty. `of` is at least 1."""
-    share, half_width = paths / of, _wilson_half_width(paths / of, of)
-    centre = (share + Z_95**2 / (2 * of)) / (1 + Z_95**2 / of)
-    # At 0 and at `of` the ends are exactly 0 and 1; rounding must not say otherwise.
-    lower = 0.0 if paths == 0 else centre - half_width
-    upper = 1.0 if paths == of else centre + half_width
-    return Share(share, lower, upper, paths, of)
-
-
-def _wilson_half_width(share: float, of: int) -> float:
-    return Z_95 * math.sqrt(share * (1 - share) / of + Z_95**2 / (4 * of**2)) / (1 + Z_95**2 / of)
 
 
 def count_defects(paths: Floats) -> dict[str, int]:

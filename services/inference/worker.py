@@ -39,6 +39,7 @@ from shared.forecast_store import ForecastStore
 from shared.forecasts import ForecastRequest
 from shared.kline_store import KlineStore
 from shared.logs import configure_logs, get_logger
+from shared.queue_overview import MODEL_FIELD
 from shared.redis_connection import connect, redis_errors_translated, wait_until_ready
 from shared.settings import ModelSettings, Settings
 
@@ -72,6 +73,11 @@ class WarmWorker(SimpleWorker):
         self._threads = threads
         self._at_once = at_once
         self._next_sign_of_life_at = 0.0
+
+    def serialize(self) -> dict[str, Any]:
+        """What a worker's registration in Redis says; ours also says which model it has loaded."""
+        loaded = self._forecaster.loaded()
+        return {**super().serialize(), **({MODEL_FIELD: loaded.model_dump_json()} if loaded else {})}
 
     def execute_job(self, job: Job, queue: Any) -> None:
         """Run a job, and with it those that can be taken along: first all of them are drawn side by side, then each runs

@@ -17,6 +17,7 @@ from services.web.api import forecast_api
 from services.web.api.bodies import refuse_parameters
 from services.web.api.contracts import WRITE_TOKEN
 from services.web.compression import compressed
+from services.web.docs import documentation
 from services.web.health import health_pages
 from services.web.pages import forecast_pages
 from services.web.problems import Problem, register_problems
@@ -70,6 +71,7 @@ def create_app(
     app.register_api(forecast_api(settings, stores, now_ms))
     app.register_blueprint(forecast_pages(settings, stores, now_ms))
     app.register_blueprint(health_pages(settings, stores, now_ms))
+    app.register_blueprint(documentation(lambda: app.api_doc))
     app.add_url_rule("/openapi/openapi.json", "openapi", lambda: jsonify(app.api_doc))
     register_problems(app)
     app.before_request(_note_start)

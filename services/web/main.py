@@ -1,16 +1,18 @@
-"""Starts the web service: one gunicorn process with threads, on a socket of our own.
+"""Starts the web service: one gunicorn process with threads for requests and one for all streams, on a socket of our own.
 
 The socket is bound here and handed over, so that a taken port is told in one sentence and port 0 can be named.
 """
 
 from __future__ import annotations
 
+import resource
 import socket
 from typing import Any
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
+from gunicorn.workers.gthread import ThreadWorker
 
 from services.web.app import create_app
 from services.web.write_access import needs_token_that_is_missing
@@ -24,7 +26,8 @@ from shared.settings import Settings, WebSettings
 
 STOP_WITHIN_S = 1  # what a running request may still take once we are told to end
 REDIS_ANSWERS_WITHIN_S = 2  # nothing that is asked for here takes Redis long
-BACKLOG = 128
+BACKLOG = 512  # connections that wait to be accepted: many pages come back at once after a restart
+OTHER_FILES = 512  # open files beside the streams: requests, Redis, our own
 
 log = get_logger(__name__)
 
@@ -33,6 +36,7 @@ def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises SettingsError where the address cannot be had."""
     configure_logs(settings.logs, "web")
     app = _application(settings)
+    _allow_open_files(settings.web.max_streams)
     listener = listen(settings.web)
     log.info("listening", address=address(listener))
     if needs_token_that_is_missing(settings.web):
@@ -52,6 +56,17 @@ def _application(settings: Settings) -> Flask:
         ForecastStore(redis, settings.retention.forecasts_per_series),
         ForecastQueue(redis, settings.queue),
     )
+
+
+def _allow_open_files(streams: int) -> None:
+    """Each stream is an open file, and a process is often allowed only 1024 unless it asks for more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = streams + OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+        if allowed < wanted:
+            log.warning("fewer_streams_than_configured", open_files_allowed=allowed, web_max_streams=streams)
 
 
 def listen(web: WebSettings) -> socket.socket:
@@ -90,7 +105,7 @@ class Gunicorn(BaseApplication):
         self._app = app
         self._options = {
             "bind": f"fd://{listener.detach()}",
-            "worker_class": "gthread",
+            "worker_class": Worker,
             "workers": 1,
             "threads": web.threads,
             "graceful_timeout": STOP_WITHIN_S,
@@ -107,6 +122,16 @@ class Gunicorn(BaseApplication):
 
     def load(self) -> Flask:
         return self._app
+
+
+class Worker(ThreadWorker):
+    """gthread, which leaves a connection alone whose socket a stream of events has taken over."""
+
+    def finish_request(self, conn: Any, fs: Any) -> None:
+        if conn.sock.fileno() < 0:
+            self.nr_conns -= 1
+        else:
+            super().finish_request(conn, fs)
 
 
 class PropagatingLogger(Logger):

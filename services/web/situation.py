@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -18,6 +18,7 @@ from shared.forecasts import Contract, Forecast, JobStatus, scheduled_forecast_i
 from shared.freshness import GRACE_MS, as_of, ingest_is_silent
 from shared.kline_store import KlineStore, SeriesStatus, describe_missing_series
 from shared.klines import Interval, Origin, utc
+from shared.redis_questions import Answers, Question
 
 
 class Freshness(Contract):
@@ -37,6 +38,10 @@ class Stores:
     forecasts: ForecastStore
     queue: ForecastQueue
 
+    def ask(self, *questions: Question[Any]) -> Answers:
+        """All of them in one round trip: the stores stand on one Redis. Raises StoreUnavailableError."""
+        return self.queue.ask(*questions)
+
 
 @dataclass(frozen=True)
 class Situation:
@@ -49,16 +54,35 @@ class Situation:
     latest: Forecast | None
     coming: JobStatus | None  # the schedule's forecast for the newest candle, while it is not there yet
     workers: int
+    queued: int = 0  # forecasts that no worker has taken up yet
+    newest_ids: tuple[str, ...] = ()  # of the schedule and of people: another one is there when any forecast was added
 
 
 def read_situation(stores: Stores, symbol: str, interval: Interval, now_ms: int) -> Situation:
-    """How it stands at `now_ms`, UTC ms. Raises StoreUnavailableError."""
-    known = [as_of(series, now_ms) for series in stores.klines.all_statuses()]
+    """How it stands at `now_ms`, UTC ms: in one round trip, and a second while a forecast is on its way.
+
+    Raises StoreUnavailableError.
+    """
+    statuses = stores.klines.statuses_question()
+    latest_by_origin = stores.forecasts.latest_question(symbol, interval)
+    newest_ids = stores.forecasts.newest_ids_question(symbol, interval)
+    workers, waiting = stores.queue.workers_question(), stores.queue.waiting_question()
+    answers = stores.ask(statuses, latest_by_origin, newest_ids, workers, waiting)
+
+    known = [as_of(series, now_ms) for series in answers[statuses]]
     series = next((one for one in known if (one.symbol, one.interval) == (symbol, interval)), None)
-    origin = series.origin if series else None
-    latest = stores.forecasts.latest_scheduled(symbol, interval, origin) if origin else None
-    coming = _coming(stores.queue, series, latest)
-    return Situation(symbol, interval, series, known, latest, coming, stores.queue.workers())
+    latest = answers[latest_by_origin][series.origin] if series and series.origin else None
+    return Situation(
+        symbol,
+        interval,
+        series,
+        known,
+        latest,
+        _coming(stores.queue, series, latest),
+        len(answers[workers]),
+        answers[waiting],
+        answers[newest_ids],
+    )
 
 
 def _coming(queue: ForecastQueue, series: SeriesStatus | None, latest: Forecast | None) -> JobStatus | None:

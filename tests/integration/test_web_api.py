@@ -177,6 +177,17 @@ def test_all_paths_come_as_csv_and_read_back_as_they_were_stored(web: httpx.Clie
     assert rows[0]["open_time"] == f"{first}Z"
 
 
+def test_all_paths_come_as_binary_too_in_the_shape_that_the_record_says(web: httpx.Client, stores: Stores) -> None:
+    forecast = forecast_stored(stores, ingested(stores))
+    answer = web.get(f"/api/v1/forecasts/{forecast.id}/paths.bin")
+    assert answer.headers["Content-Type"] == "application/octet-stream"
+    read = np.frombuffer(answer.content, dtype="<f4").reshape(forecast.paths.shape)
+    np.testing.assert_array_equal(read, stores.forecasts.load_paths(forecast.id))
+    again = web.get(f"/api/v1/forecasts/{forecast.id}/paths.bin", headers={"If-None-Match": answer.headers["ETag"]})
+    assert again.status_code == 304
+    assert web.get("/api/v1/forecasts/adhoc-none/paths.bin").status_code == 404
+
+
 def test_the_chart_shows_the_klines_that_the_forecast_was_made_on(
     web: httpx.Client, redis: Redis, stores: Stores
 ) -> None:
@@ -245,7 +256,18 @@ def test_the_api_describes_itself_and_its_answers_are_as_described(web: httpx.Cl
         "/api/v1/forecasts/latest",
         "/api/v1/forecasts/{forecast_id}",
         "/api/v1/forecasts/{forecast_id}/paths.csv",
+        "/api/v1/forecasts/{forecast_id}/paths.bin",
         "/api/v1/forecasts/{forecast_id}/chart.json",
+        "/api/v1/forecasts/{forecast_id}/paths.parquet",
+        "/api/v1/forecasts/{forecast_id}/paths.json",
+        "/api/v1/forecasts/{forecast_id}/paths/{number}",
+        "/api/v1/forecasts/{forecast_id}/quantiles.csv",
+        "/api/v1/forecasts/{forecast_id}/events",
+        "/api/v1/forecasts/{forecast_id}/probability",
+        "/api/v1/events",
+        "/api/v1/models",
+        "/api/v1/workers",
+        "/api/v1/queue",
         "/api/v1/series",
     }
     references = [part.split('"')[0] for part in json.dumps(document).split('"$ref": "#/components/schemas/')[1:]]
@@ -297,3 +319,17 @@ def test_another_interval_has_a_latest_forecast_of_its_own(web: httpx.Client, st
     other = web.get("/api/v1/forecasts/latest", params={"interval": Interval.H4.value})
     assert other.status_code == 404
     assert "BTCUSDT 4h is not ingested here; these series are: BTCUSDT 1h" in other.json()["detail"]
+
+
+def test_the_latest_forecast_waits_for_redis_once(web: httpx.Client, redis: Redis, stores: Stores) -> None:
+    forecast_stored(stores, ingested(stores))
+    worker_alive(redis)
+    web.get("/api/v1/forecasts/latest")
+
+    def reads() -> int:
+        return int(redis.info("stats")["total_reads_processed"])
+
+    before = reads()
+    for _ in range(20):
+        assert web.get("/api/v1/forecasts/latest").status_code == 200
+    assert reads() - before - 1 <= 20 + 2  # the question itself; and now and then a sign of life of a connection

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -139,3 +140,12 @@ def test_a_worker_whose_configured_model_cannot_be_had_ends_with_one_sentence(ho
         assert failing.process.wait(timeout=60) == 1
         assert "kronos-live: The model Kronos-base cannot be loaded" in failing.log()
         assert "Traceback" not in failing.log()
+
+
+def test_a_worker_says_which_model_it_has_loaded(house: House, worker: Service) -> None:
+    [status] = house.queue.worker_statuses(time.time_ns() // 1_000_000)
+    assert status.model is not None
+    assert (status.model.name, status.model.source, status.model.device) == ("Kronos-small", "local", "cpu")
+    assert status.model.dtype in {"float32", "bfloat16", "int8"}
+    assert status.process == worker.process.pid
+    assert status.heartbeat_age_s < 60

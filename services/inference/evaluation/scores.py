@@ -11,7 +11,7 @@ import numpy as np
 import scoringrules
 from numpy.typing import NDArray
 
-from services.inference.path_statistics import quantile_band
+from shared.statistics import quantile_band
 
 Floats = NDArray[np.float64]
 

@@ -8,6 +8,10 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 
 from services.web.api.asking import add_asking
+from services.web.api.computing import add_computing
+from services.web.api.events import add_events
+from services.web.api.exports import add_exports
+from services.web.api.operations import add_operations
 from services.web.api.parts import add_parts
 from services.web.api.reading import add_reading
 from services.web.situation import Stores
@@ -25,5 +29,9 @@ def forecast_api(settings: Settings, stores: Stores, now_ms: Callable[[], int]) 
     )
     add_asking(api, settings, stores, now_ms)
     add_reading(api, settings, stores, now_ms)
+    add_computing(api, stores)
+    add_operations(api, settings, stores, now_ms)
     add_parts(api, stores)
+    add_exports(api, stores)
+    add_events(api, settings, stores, now_ms)
     return api

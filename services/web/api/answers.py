@@ -9,12 +9,17 @@ from services.web.api.contracts import ForecastAnswer
 from services.web.conditional import conditional
 from services.web.situation import Stores, forecast_labels
 from shared.errors import NotFoundError
-from shared.forecasts import Forecast
+from shared.forecasts import Forecast, JobStatus
 
 
 def finished(forecast: Forecast) -> ForecastAnswer:
     return ForecastAnswer(
-        id=forecast.id, state="finished", position=None, labels=forecast_labels(forecast), forecast=forecast
+        id=forecast.id,
+        state="finished",
+        position=None,
+        labels=forecast_labels(forecast),
+        forecast=forecast,
+        computed=None,
     )
 
 
@@ -26,6 +31,13 @@ def find_forecast(stores: Stores, forecast_id: str) -> ForecastAnswer:
     if job.state == "finished":  # it landed between the two looks, or retention has dropped it since
         return finished(stores.forecasts.load(forecast_id))
     return ForecastAnswer(**dict(job))
+
+
+def job_of(stores: Stores, forecast_id: str) -> JobStatus:
+    """How a forecast stands, without the forecast. Raises NotFoundError."""
+    if stores.forecasts.exists(forecast_id):
+        return JobStatus(id=forecast_id, state="finished", position=None)
+    return stores.queue.status(forecast_id)
 
 
 def load_finished(stores: Stores, forecast_id: str) -> Forecast:

@@ -9,21 +9,37 @@ from typing import NoReturn
 from flask import request
 from pydantic import ValidationError
 
-from services.web.api.contracts import ForecastPath, ForecastsQuery, SeriesQuery
+from services.web.api.contracts import (
+    ForecastPath,
+    ForecastsQuery,
+    LatestQuery,
+    OnePath,
+    ProbabilityQuery,
+    QuantileRowsQuery,
+    QuantilesQuery,
+    SeriesQuery,
+)
 from services.web.problems import Refused
 from shared.errors import NotFoundError, RequestError
 from shared.settings import describe_allowed
+
+QUERIES = {
+    model.__name__: model
+    for model in (SeriesQuery, ForecastsQuery, QuantilesQuery, QuantileRowsQuery, LatestQuery, ProbabilityQuery)
+}
 
 
 def refuse_parameters(error: ValidationError) -> NoReturn:
     """What flask-openapi3 calls when a path or a query does not fit its model."""
     problem = error.errors()[0]
     name = str(problem["loc"][0])
-    if error.title == ForecastPath.__name__:
+    if name == "number" and error.title == OnePath.__name__:
+        raise NotFoundError(f"There is no path {reprlib.repr(problem['input'])}: paths are counted from 0.")
+    if error.title in {ForecastPath.__name__, OnePath.__name__}:
         raise NotFoundError(
             f"There is no forecast {reprlib.repr(problem['input'])}: an id has letters, digits, _ and - only."
         )
-    fields = ForecastsQuery.model_fields if error.title == ForecastsQuery.__name__ else SeriesQuery.model_fields
+    fields = QUERIES[error.title].model_fields
     if name not in fields:
         raise RequestError(f"{name!r} is no parameter here; known are {', '.join(fields)}.", field=name)
     raise RequestError(

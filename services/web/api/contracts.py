@@ -2,34 +2,152 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from services.web.problems import MEDIA_TYPE, Problem
 from services.web.situation import Freshness
-from shared.forecasts import Contract, Forecast, ForecastId, JobStatus
+from shared.forecasts import (
+    LONGEST_HORIZON,
+    Band,
+    Contract,
+    Forecast,
+    ForecastId,
+    JobStatus,
+    Probability,
+    QuantileLine,
+)
 from shared.kline_store import SeriesStatus
 from shared.klines import Interval
-from shared.settings import Symbol
+from shared.queue_overview import LoadedModel, QueueStatus, WorkerStatus
+from shared.settings import ModelName, Symbol
 
 WRITE_TOKEN = "write_token"  # noqa: S105 - the security scheme's name in the API description
 SYMBOL = "2 to 20 capital letters and digits, as in BTCUSDT; left out: the configured one"
+QUANTILES = r"^0?\.[0-9]{0,5}[1-9]0{0,5}(,0?\.[0-9]{0,5}[1-9]0{0,5}){0,31}$"
+QUANTILES_IN_WORDS = "up to 32 numbers above 0 and below 1, comma-separated, as in 0.1,0.5,0.9"
 INTERVAL = "one of " + ", ".join(interval.value for interval in Interval) + "; left out: the configured one"
 
 
-class SeriesQuery(BaseModel):
+class Query(BaseModel):
+    """Parameters of an address: closed to unknown names."""
+
     model_config = ConfigDict(extra="forbid")
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """flask-openapi3 asks for the plain one at every request, which is half of what the latest forecast costs."""
+        return super().model_json_schema(*args, **kwargs) if args or kwargs else _plain_schema(cls)
+
+
+@cache
+def _plain_schema(query: type[Query]) -> dict[str, Any]:
+    return query.model_json_schema(by_alias=True)
+
+
+class SeriesQuery(Query):
     symbol: Symbol | None = Field(None, description=SYMBOL)
     interval: Interval | None = Field(None, description=INTERVAL)
 
 
 class ForecastsQuery(SeriesQuery):
     limit: int = Field(20, ge=1, le=200, description="a whole number from 1 to 200")
+    cursor: str | None = Field(
+        None,
+        max_length=600,
+        pattern=r"^[A-Za-z0-9_=-]+$",
+        description="where the next page begins, from `next` of this one",
+    )
 
 
 class ForecastPath(BaseModel):
     forecast_id: ForecastId = Field(description="as in Location after asking for it")
+
+
+class QuantilesQuery(Query):
+    """Quantiles and bands beyond those that a forecast has: computed from its paths by the same rule (Weibull)."""
+
+    quantiles: str | None = Field(
+        None,
+        max_length=400,
+        pattern=QUANTILES,
+        description=QUANTILES_IN_WORDS,
+    )
+    levels: str | None = Field(
+        None,
+        max_length=400,
+        pattern=r"^[1-9][0-9]?(,[1-9][0-9]?){0,31}$",
+        description="up to 32 whole numbers from 1 to 99, percent of a central band, comma-separated, as in 50,80,95",
+    )
+
+    def fractions(self) -> list[Fraction]:
+        return [Fraction(part) for part in (self.quantiles or "").split(",") if part]
+
+    def percents(self) -> list[int]:
+        return [int(part) for part in (self.levels or "").split(",") if part]
+
+
+class LatestQuery(SeriesQuery, QuantilesQuery):
+    pass
+
+
+class ProbabilityQuery(Query):
+    model_config = ConfigDict(allow_inf_nan=False)
+    above: float | None = Field(None, description="a price: the close lies above it")
+    below: float | None = Field(None, description="a price: the close lies below it")
+    touch: float | None = Field(None, description="a price: it is reached at any step up to `step`")
+    low: float | None = Field(None, description="a price, with `high`: the close lies from low to high")
+    high: float | None = Field(None, description="a price, with `low`: the close lies from low to high")
+    return_above: float | None = Field(
+        None, description="a share as in 0.02: the close lies further above the last known"
+    )
+    return_below: float | None = Field(
+        None, description="a share as in -0.02: the close lies further below the last known"
+    )
+    step: int | None = Field(
+        None, ge=1, le=LONGEST_HORIZON, description="a whole number of steps from 1 to the horizon; left out: the last"
+    )
+
+
+class ComputedQuantiles(Contract):
+    """By column; empty where not asked for."""
+
+    paths: int = Field(description="paths that were counted")
+    quantiles: dict[str, list[QuantileLine]]
+    bands: dict[str, list[Band]]
+
+
+class QuantileRowsQuery(Query):
+    quantiles: str = Field(
+        "0.025,0.1,0.25,0.5,0.75,0.9,0.975",
+        max_length=400,
+        pattern=QUANTILES,
+        description=f"{QUANTILES_IN_WORDS}; left out: those of the 50, 80 and 95 % bands and the median",
+    )
+
+
+class OnePath(ForecastPath):
+    number: int = Field(ge=0, le=99_999, description="which path, counted from 0")
+
+
+class PathsAnswer(Contract):
+    id: str
+    labels: list[str]
+    columns: list[str]
+    open_times_ms: list[int]
+    paths: list[list[list[float | None]]] = Field(description="[paths][horizon][columns]; null is not finite")
+
+
+class SinglePathAnswer(Contract):
+    id: str
+    labels: list[str]
+    path: int
+    columns: list[str]
+    open_times_ms: list[int]
+    values: list[list[float | None]] = Field(description="[horizon][columns]; null is not finite")
 
 
 class ForecastAnswer(JobStatus):
@@ -37,6 +155,19 @@ class ForecastAnswer(JobStatus):
 
     labels: list[str] = Field(default_factory=list)
     forecast: Forecast | None = None
+    computed: ComputedQuantiles | None = Field(None, description="what quantiles= and levels= have asked for")
+
+
+class ProbabilityAnswer(Contract):
+    """How often an event happens in a forecast's paths."""
+
+    id: str
+    labels: list[str] = Field(description="what must not be overlooked about the forecast")
+    event: str = Field(description="what was counted, in words")
+    step: int = Field(description="the step that was looked at, or, for touch, up to which; from 1")
+    open_time_ms: int = Field(description="open time of that step's candle, UTC ms")
+    last_close: float
+    probability: Probability
 
 
 class LatestAnswer(ForecastAnswer):
@@ -62,10 +193,35 @@ class AcceptedAnswer(RootModel[JobStatus | PanelAnswer]):
 
 class ForecastsAnswer(Contract):
     forecasts: list[ForecastAnswer] = Field(description="newest first")
+    next: str | None = Field(description="the address of the next page; none where this is the last")
 
 
 class SeriesAnswer(Contract):
     series: list[SeriesStatus]
+
+
+class WorkersAnswer(Contract):
+    workers: list[WorkerStatus] = Field(description="those whose registration is alive, by name")
+
+
+class QueueAnswer(QueueStatus):
+    """How it stands with the queue."""
+
+    most: int = Field(description="waiting forecasts from which on new requests are turned away (limits.max_queued)")
+    workers: int
+
+
+class NameableModel(Contract):
+    """A model that a request may name."""
+
+    name: ModelName
+    configured: bool = Field(description="whether it is asked for where a request names none")
+    loaded_by: list[str] = Field(description="workers that hold it; any other loads it when it is first asked for")
+
+
+class ModelsAnswer(Contract):
+    models: list[NameableModel]
+    loaded: list[LoadedModel] = Field(description="what the workers have loaded, each kind once")
 
 
 def problems(*statuses: int) -> dict[Any, Any]:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from urllib.parse import urlencode
 
 from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 
 from services.web.api.answers import find_forecast, finished, json_answer
+from services.web.api.computing import computed_quantiles
 from services.web.api.contracts import (
     ForecastAnswer,
     ForecastPath,
     ForecastsAnswer,
     ForecastsQuery,
     LatestAnswer,
+    LatestQuery,
+    QuantilesQuery,
     SeriesAnswer,
     SeriesQuery,
     problems,
@@ -36,27 +40,38 @@ def add_reading(api: APIBlueprint, settings: Settings, stores: Stores, now_ms: C
 
     @api.get("/forecasts", responses={200: ForecastsAnswer, **problems(404, 422)})
     def newest(query: ForecastsQuery) -> Response:
-        """The newest forecasts of a series, those of the schedule and those that people asked for."""
+        """The newest forecasts of a series, those of the schedule and those that people asked for, page by page."""
         symbol, interval = series_of(query)
-        found = stores.forecasts.newest(symbol, interval, query.limit)
-        if not found and stores.klines.status(symbol, interval) is None:
+        page = stores.forecasts.page(symbol, interval, query.limit, query.cursor)
+        if not page.forecasts and query.cursor is None and stores.klines.status(symbol, interval) is None:
             raise NotFoundError(describe_missing_series(symbol, interval, known_series()), field="symbol")
-        return json_answer(ForecastsAnswer(forecasts=[finished(forecast) for forecast in found]))
+        following = {"symbol": symbol, "interval": interval.value, "limit": query.limit, "cursor": page.next}
+        return json_answer(
+            ForecastsAnswer(
+                forecasts=[finished(forecast) for forecast in page.forecasts],
+                next=f"{api.url_prefix}/forecasts?{urlencode(following)}" if page.next else None,
+            )
+        )
 
     @api.get("/forecasts/latest", responses={200: LatestAnswer, **problems(404, 422)})
-    def latest(query: SeriesQuery) -> Response:
+    def latest(query: LatestQuery) -> Response:
         """The schedule's forecast for the newest candle, and whether it is as fresh as it should be."""
         now = now_ms()
         situation = read_situation(stores, *series_of(query), now)
         if situation.latest is None:
             raise NotFoundError(_no_forecast_yet(situation))
         fresh = freshness(situation, situation.latest, now)
-        return json_answer(LatestAnswer(**dict(finished(situation.latest)), freshness=fresh))
+        computed = computed_quantiles(stores, situation.latest, query)
+        answer = {**dict(finished(situation.latest)), "computed": computed}
+        return json_answer(LatestAnswer(**answer, freshness=fresh))
 
-    @api.get("/forecasts/<forecast_id>", responses={200: ForecastAnswer, **problems(404)})
-    def one(path: ForecastPath) -> Response:
+    @api.get("/forecasts/<forecast_id>", responses={200: ForecastAnswer, **problems(404, 422)})
+    def one(path: ForecastPath, query: QuantilesQuery) -> Response:
         """One forecast: how it stands while it is on its way, then the forecast itself."""
-        return json_answer(find_forecast(stores, path.forecast_id))
+        found = find_forecast(stores, path.forecast_id)
+        if found.forecast is not None:
+            found = found.model_copy(update={"computed": computed_quantiles(stores, found.forecast, query)})
+        return json_answer(found)
 
     @api.get("/series", responses={200: SeriesAnswer, **problems()})
     def series() -> Response:

@@ -7,18 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.inference.path_statistics import (
-    AMOUNT,
-    CLOSE,
-    HIGH,
-    LOW,
-    VOLUME,
-    count_defects,
-    paths_needed,
-    quantile_band,
-    summarise,
-    wilson_share,
-)
+from services.inference.path_statistics import count_defects, paths_needed, summarise
+from shared.klines import AMOUNT, CLOSE, HIGH, LOW, VOLUME
+from shared.statistics import quantile_band, wilson_share
 
 
 def _paths(closes: np.ndarray) -> np.ndarray:

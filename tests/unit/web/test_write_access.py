@@ -15,8 +15,8 @@ TOKEN = {"write_token": "s3cret"}
 
 
 def web(**changes: object) -> WebSettings:
-    as_delivered = {"host": "127.0.0.1", "port": 8000, "threads": 8, "write_token": "", "trust_network": False}
-    return WebSettings.model_validate({**as_delivered, **changes})
+    as_delivered = {"host": "127.0.0.1", "port": 8000, "threads": 8, "max_streams": 9, "write_token": ""}
+    return WebSettings.model_validate({**as_delivered, "trust_network": False, **changes})
 
 
 def refusal(settings: WebSettings, host: str = "localhost:8000", **headers: str) -> int | None:

@@ -1,0 +1,49 @@
+"""What an operator asks: which workers are alive and what they have loaded, what waits and what runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flask import Response
+from flask_openapi3.blueprint import APIBlueprint
+
+from services.web.api.answers import json_answer
+from services.web.api.contracts import ModelsAnswer, NameableModel, QueueAnswer, WorkersAnswer, problems
+from services.web.situation import Stores
+from shared.settings import MODEL_NAMES, Settings
+
+
+def add_operations(api: APIBlueprint, settings: Settings, stores: Stores, now_ms: Callable[[], int]) -> None:
+    @api.get("/workers", responses={200: WorkersAnswer, **problems()})
+    def workers() -> Response:
+        """The workers that are alive: what each is at, which model it has loaded, and when it was last heard of."""
+        return json_answer(WorkersAnswer(workers=stores.queue.worker_statuses(now_ms())))
+
+    @api.get("/queue", responses={200: QueueAnswer, **problems()})
+    def queue() -> Response:
+        """How many forecasts wait, how long the next has waited, and how far those are that run."""
+        overview = stores.queue.overview(now_ms())
+        return json_answer(
+            QueueAnswer(**dict(overview), most=settings.limits.max_queued, workers=stores.queue.workers())
+        )
+
+    @api.get("/models", responses={200: ModelsAnswer, **problems()})
+    def models() -> Response:
+        """The models that a request may name, and what the workers have loaded."""
+        alive = stores.queue.worker_statuses(now_ms())
+        loaded = {worker.model for worker in alive if worker.model is not None}
+        return json_answer(
+            ModelsAnswer(
+                models=[
+                    NameableModel.model_validate(
+                        {
+                            "name": name,
+                            "configured": name == settings.model.model_name,
+                            "loaded_by": [one.name for one in alive if one.model and one.model.name == name],
+                        }
+                    )
+                    for name in MODEL_NAMES
+                ],
+                loaded=sorted(loaded, key=lambda model: model.model_dump_json()),
+            )
+        )

@@ -1,7 +1,10 @@
-"""The queue of forecasts: enqueue by dotted name, ask how a job stands, and report progress from within one.
+"""The queue of forecasts: enqueue by dotted name, ask how a job stands, cancel it, and report progress from within one.
 
 With the worker, the only room that knows RQ. Requests cross as plain JSON; results do not cross at all: a job stores its
 forecast and returns the id.
+
+Beside RQ's fields a job's hash has one of ours, `settled`: whoever writes it first decides how the job ends. It is
+`cancelled` by whom the forecast is no longer wanted, `made` by the worker that is about to store it.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from rq.job import Job
 from rq.job import JobStatus as RqStatus
 from rq.serializers import JSONSerializer
 
-from shared.errors import NotFoundError
+from shared.errors import AlreadyEndedError, ForecastCancelledError, NotFoundError
 from shared.forecasts import ForecastRequest, JobState, JobStatus, Progress
 from shared.redis_connection import redis_errors_translated
 from shared.settings import QueueSettings
@@ -28,6 +31,7 @@ from shared.settings import QueueSettings
 FORECAST_JOB = "services.inference.jobs.run_forecast"
 FINISHED_JOB_TTL_S = 600  # the forecast itself is kept in the forecast store
 LOOKED_THROUGH = 256  # jobs at the head of the queue, for those that can be taken along
+SETTLED, CANCELLED, MADE = "settled", b"cancelled", b"made"
 
 _STATES: dict[RqStatus, JobState] = {
     RqStatus.QUEUED: "queued",
@@ -50,7 +54,8 @@ class ForecastQueue:
     def enqueue(self, forecast_id: str, request: ForecastRequest) -> bool:
         """Put a forecast in the queue; False where one of that id already waits, runs or has just been made.
 
-        One that has failed for good is asked for anew, since whoever asks again may have mended the reason.
+        One that has failed for good is asked for anew, since whoever asks again may have mended the reason; so is one
+        that was cancelled, once its worker has let go of it.
 
         RQ refuses the duplicate atomically, so two ingests that see the same candle make one forecast.
         """
@@ -87,17 +92,46 @@ class ForecastQueue:
             job = Job.fetch(forecast_id, connection=self._redis, serializer=JSONSerializer)
         except NoSuchJobError:
             raise NotFoundError(f"There is no forecast {forecast_id!r}, neither stored nor in the queue.") from None
-        state = _STATES.get(job.get_status(refresh=False), "failed")
+        cancelled = _is_cancelled(self._redis, forecast_id)
+        state = "cancelled" if cancelled else _STATES.get(job.get_status(refresh=False), "failed")
         progress = job.meta.get("progress")
         return JobStatus(
             id=forecast_id,
             state=state,
             position=job.get_position() if state == "queued" else None,
             progress=Progress.model_validate(progress) if progress and state == "running" else None,
-            error=_reason(job) if state == "failed" else None,
+            error=_why_none(job, state),
             enqueued_at=job.enqueued_at,
             tries=job.meta.get("tries", 0),
         )
+
+    @redis_errors_translated()
+    def cancel(self, forecast_id: str) -> JobStatus:
+        """Cancel a forecast and return how it stands. One that waits leaves the queue at once; the worker of one that
+        runs stops at its next progress report, or draws on for those that it draws beside it, and stores nothing.
+
+        To cancel twice is to cancel once. Raises NotFoundError, or AlreadyEndedError where it has finished or failed.
+        """
+        key = Job.key_for(forecast_id)
+
+        def settle(pipe: Pipeline) -> None:
+            status = self.status(forecast_id)
+            settled, waits = pipe.hget(key, SETTLED), pipe.lpos(self._queue.key, forecast_id) is not None
+            if status.state == "cancelled":
+                return
+            if status.state in ("finished", "failed") or settled == MADE:
+                ended = "has failed" if status.state == "failed" else "is finished"
+                raise AlreadyEndedError(f"Forecast {forecast_id} {ended} and can no longer be cancelled.")
+            pipe.multi()
+            pipe.hset(key, SETTLED, CANCELLED)
+            if waits:
+                pipe.lrem(self._queue.key, 1, forecast_id)
+                job = Job(forecast_id, connection=self._redis, serializer=JSONSerializer)
+                job.set_status(RqStatus.CANCELED, pipeline=pipe)
+                job.cleanup(self._settings.failure_ttl, pipeline=pipe)
+
+        self._redis.transaction(settle, key, self._queue.key)
+        return self.status(forecast_id)
 
     @redis_errors_translated()
     def take_along(
@@ -201,7 +235,9 @@ def _is_wanted(job: Job, wanted: Callable[[ForecastRequest], bool]) -> bool:
 
 @redis_errors_translated()
 def count_try(job: Job) -> None:
-    """Note that one more try of a job has begun, of which there is no progress yet."""
+    """Note that one more try of a job has begun, of which there is no progress yet and which can be cancelled again."""
+    if job.connection.hget(job.key, SETTLED) == MADE:
+        job.connection.hdel(job.key, SETTLED)
     job.meta["tries"] = job.meta.get("tries", 0) + 1
     job.meta.pop("progress", None)
     job.save_meta()
@@ -209,13 +245,36 @@ def count_try(job: Job) -> None:
 
 @redis_errors_translated()
 def report_progress(jobs: Sequence[Job], phase: str, done: int, total: int) -> None:
-    """How far jobs are that are worked on together, for whoever asks for their status."""
+    """How far jobs are that are worked on together, for whoever asks for their status.
+
+    Raises ForecastCancelledError where none of them is wanted any more.
+    """
     progress = Progress(phase=phase, done=done, total=total).model_dump()
     with jobs[0].connection.pipeline(transaction=False) as pipe:
         for job in jobs:
             job.meta["progress"] = progress
             pipe.hset(job.key, "meta", job.serializer.dumps(job.meta))
-        pipe.execute()
+        for job in jobs:
+            pipe.hget(job.key, SETTLED)
+        settled = pipe.execute()[len(jobs) :]
+    if all(how == CANCELLED for how in settled):
+        raise _cancelled(*(job.id for job in jobs))
+
+
+@redis_errors_translated()
+def refuse_cancelled(job: Job) -> None:
+    """Raises ForecastCancelledError where a job that begins is no longer wanted."""
+    if _is_cancelled(job.connection, job.id):
+        raise _cancelled(job.id)
+
+
+@redis_errors_translated()
+def may_be_stored(redis: Redis, forecast_id: str) -> bool:
+    """Whether a forecast that has just been made is still wanted. If so, it can no longer be cancelled."""
+    key = Job.key_for(forecast_id)
+    if redis.exists(key):  # else there is no job that anybody could have cancelled
+        redis.hsetnx(key, SETTLED, MADE)
+    return not _is_cancelled(redis, forecast_id)
 
 
 @redis_errors_translated()
@@ -235,5 +294,18 @@ def current_job() -> Job:
     return job
 
 
-def _reason(job: Any) -> str:
-    return str(job.meta.get("error") or "The worker stopped before the forecast was finished; ask for it again.")
+def _is_cancelled(redis: Redis, forecast_id: str) -> bool:
+    return redis.hget(Job.key_for(forecast_id), SETTLED) == CANCELLED
+
+
+def _cancelled(*ids: str) -> ForecastCancelledError:
+    return ForecastCancelledError(f"Cancelled, so there is nothing to go on with: {', '.join(ids)}.")
+
+
+def _why_none(job: Job, state: JobState) -> str | None:
+    """Why a job has no forecast, in one sentence; None where it has or may still get one."""
+    if state == "cancelled":
+        return "It was cancelled before it was finished; ask for a new one if it is wanted after all."
+    if state == "failed":
+        return str(job.meta.get("error") or "The worker stopped before the forecast was finished; ask for it again.")
+    return None

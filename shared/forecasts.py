@@ -18,8 +18,8 @@ SEED_LIMIT = 2**63 - 1
 LARGEST_PANEL = 64  # symbols that one request may name
 LONGEST_HORIZON = 448  # candles: what the published models have room for beside the shortest history
 
-# The state of a forecast on its way. failed: its reason is in `error`.
-JobState = Literal["queued", "running", "finished", "failed"]
+# The state of a forecast on its way. failed and cancelled: why there is none is in `error`.
+JobState = Literal["queued", "running", "finished", "failed", "cancelled"]
 # Where a model's weights came from. bundled: the small one that the repository carries.
 ModelSource = Literal["local", "hub", "bundled"]
 
@@ -227,7 +227,7 @@ class JobStatus(Contract):
     state: JobState
     position: int | None = Field(None, description="jobs before it in the queue, while queued")
     progress: Progress | None = None
-    error: str | None = None
+    error: str | None = Field(default=None, description="why there is no forecast, where it failed or was cancelled")
     enqueued_at: datetime | None = None
     tries: int = 0
 

@@ -100,6 +100,8 @@ def _why_not(job: JobStatus, queue: ForecastQueue, waited_s: float | None) -> st
     """Why a forecast will not be waited for any longer, if so; `waited_s` are the seconds it had, once they are over."""
     if job.state == "failed":
         return f"Forecast {job.id} failed: {job.error}"
+    if job.state == "cancelled":
+        return f"Forecast {job.id} is cancelled: {job.error}"
     if waited_s is None:
         return None
     return (

@@ -75,7 +75,7 @@ def forecast_pages(settings: Settings, stores: Stores, now_ms: Callable[[], int]
             forecast=forecast,
             next_update=next_update(situation, now),
             notices=latest_notices(situation, fresh),
-            computing=situation.coming is not None and situation.coming.state != "failed",
+            computing=situation.coming is not None and situation.coming.state in {"queued", "running"},
         )
 
     @pages.get("/forecasts/<forecast_id>")
@@ -142,6 +142,8 @@ def job_notice(job: JobStatus) -> Notice:
     """How a forecast on its way stands."""
     if job.state == "failed":
         return Notice("failed", "FORECAST FAILED", job.error or "", job=job)
+    if job.state == "cancelled":
+        return Notice("waiting", "FORECAST CANCELLED", job.error or "", job=job)
     if job.state == "running":
         tried = f", try {job.tries}" if job.tries > 1 else ""
         return Notice("waiting", "COMPUTING A FORECAST", f"{job.id}{tried}", job=job)

@@ -12,7 +12,14 @@ from flask import Flask, Response, make_response, render_template, request
 from pydantic import BaseModel, Field
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
-from shared.errors import KronosLiveError, NotFoundError, QueueFullError, RequestError, StoreUnavailableError
+from shared.errors import (
+    AlreadyEndedError,
+    KronosLiveError,
+    NotFoundError,
+    QueueFullError,
+    RequestError,
+    StoreUnavailableError,
+)
 from shared.logs import get_logger
 
 MEDIA_TYPE = "application/problem+json"
@@ -93,6 +100,8 @@ def _status_of(error: KronosLiveError) -> tuple[int, dict[str, str]]:
             return 422, {}
         case NotFoundError():
             return 404, {}
+        case AlreadyEndedError():
+            return 409, {}
         case QueueFullError():
             return 429, {"Retry-After": str(RETRY_AFTER_S)}
         case StoreUnavailableError():

@@ -126,6 +126,8 @@ def _what_holds_up(situation: Situation) -> list[str]:
             sentences.append("The newest candle's forecast has not been asked for yet.")
         case JobStatus(state="failed", error=error):
             sentences.append(f"Its forecast failed: {error}")
+        case JobStatus(state="cancelled"):
+            sentences.append("Its forecast was cancelled.")
         case JobStatus(state="running"):
             sentences.append("Its forecast is being computed.")
         case JobStatus(position=position):

@@ -196,7 +196,7 @@ def test_the_list_of_a_series_that_is_not_ingested_is_not_found(web: httpx.Clien
 
 def test_an_address_that_is_not_there_and_a_method_that_is_not_possible_are_problems(web: httpx.Client) -> None:
     problem(web.get("/api/v1/nothing"), 404)
-    refused = web.delete(f"{ASK}/unknown")
+    refused = web.put(f"{ASK}/unknown")
     problem(refused, 405)
     assert "GET" in refused.headers["Allow"]
 

@@ -1,4 +1,7 @@
-"""Asking for forecasts. What may be asked for is checked in shared/adhoc_forecasts.py, for the command line alike."""
+"""Asking for forecasts, and cancelling them.
+
+What may be asked for is checked in shared/adhoc_forecasts.py, for the command line alike.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,12 @@ from flask_openapi3.utils import parse_body
 
 from services.web.api.answers import json_answer
 from services.web.api.bodies import json_body
-from services.web.api.contracts import WRITE_TOKEN, AcceptedAnswer, PanelAnswer, PanelMember, problems
+from services.web.api.contracts import WRITE_TOKEN, AcceptedAnswer, ForecastPath, PanelAnswer, PanelMember, problems
 from services.web.situation import Stores
 from services.web.write_access import check_write_access
 from shared.adhoc_forecasts import ask_for_forecasts, read_wishes
-from shared.forecasts import ForecastOverrides
+from shared.errors import AlreadyEndedError
+from shared.forecasts import ForecastOverrides, JobStatus
 from shared.settings import Settings
 
 
@@ -50,3 +54,20 @@ def add_asking(api: APIBlueprint, settings: Settings, stores: Stores, now_ms: Ca
             ),
             202,
         )
+
+    @api.delete(
+        "/forecasts/<forecast_id>",
+        responses={200: JobStatus, **problems(401, 403, 404, 409)},
+        security=[{}, {WRITE_TOKEN: []}],
+    )
+    def cancel(path: ForecastPath) -> Response:
+        """Cancel a forecast that waits or runs.
+
+        One that waits leaves the queue at once. The worker of one that runs stops drawing within moments; where it
+        draws others beside it, it goes on for those. Nothing of a cancelled forecast is stored. To cancel twice is to
+        cancel once; what has finished or failed cannot be cancelled (409).
+        """
+        check_write_access(request, settings.web)
+        if stores.forecasts.exists(path.forecast_id):
+            raise AlreadyEndedError(f"Forecast {path.forecast_id} is finished and can no longer be cancelled.")
+        return json_answer(stores.queue.cancel(path.forecast_id))

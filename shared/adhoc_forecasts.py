@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import reprlib
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from shared.errors import QueueFullError, RequestError, UnknownSeriesError
-from shared.forecast_queue import ForecastQueue
+from shared.errors import NotFoundError, QueueFullError, RequestError, UnknownSeriesError
+from shared.forecast_queue import Asked, ForecastQueue, Wanted
+from shared.forecast_store import ForecastStore
 from shared.forecasts import LONGEST_HORIZON, SEED_LIMIT, ForecastOverrides, adhoc_forecast_id, build_request
 from shared.freshness import as_of, too_old_to_forecast
 from shared.kline_store import KlineStore, describe_missing_series
@@ -51,30 +53,44 @@ def read_wishes(settings: Settings, values: object) -> ForecastOverrides:
 
 
 def ask_for_forecasts(
-    settings: Settings, klines: KlineStore, queue: ForecastQueue, wishes: ForecastOverrides, now_ms: int
-) -> list[str]:
-    """Enqueue a forecast of each symbol on its series' newest snapshot; `now_ms` is UTC ms. Returns their ids in the
-    order of the symbols. All are enqueued or none.
+    settings: Settings,
+    klines: KlineStore,
+    forecasts: ForecastStore,
+    queue: ForecastQueue,
+    wishes: ForecastOverrides,
+    now_ms: int,
+) -> list[Asked]:
+    """Enqueue a forecast of each symbol on its series' newest snapshot; `now_ms` is UTC ms. Returns them in the order of
+    the symbols. All are enqueued or none.
+
+    What waits, runs or is finished on the same snapshot with the same wishes stands for what is asked: the same seed
+    would give the same paths, and who names none asks for any draw. Another draw is to be had by naming a seed.
 
     Raises UnknownSeriesError where a series is not ingested, RequestError where it has grown old, QueueFullError.
     """
     wanted = wishes.each()
     field = "symbol" if wishes.symbols is None else "symbols"
     snapshots = [_newest_snapshot(settings, klines, wish, field, now_ms) for wish in wanted]
-    _refuse_beyond_limit(settings, queue, len(wanted))
-    requests = {
-        adhoc_forecast_id(): build_request(
-            settings, wish, snapshot_id, scheduled=False, seed=secrets.randbelow(SEED_LIMIT)
-        )
+    requests = [
+        build_request(settings, wish, snapshot_id, scheduled=False, seed=secrets.randbelow(SEED_LIMIT))
         for wish, snapshot_id in zip(wanted, snapshots, strict=True)
-    }
-    queue.enqueue_many(requests)
-    return list(requests)
+    ]
+
+    def is_of_use(forecast_id: str) -> bool:
+        with suppress(NotFoundError):
+            return forecasts.exists(forecast_id) or queue.status(forecast_id).state in ("queued", "running")
+        return False
+
+    return queue.enqueue_many(
+        [Wanted(adhoc_forecast_id(), one, names_seed=wishes.seed is not None) for one in requests],
+        is_of_use,
+        lambda more: _refuse_beyond_limit(settings, queue, more),
+    )
 
 
 def _refuse_beyond_limit(settings: Settings, queue: ForecastQueue, more: int) -> None:
     waiting, most = queue.waiting(), settings.limits.max_queued
-    if waiting + more > most:
+    if more and waiting + more > most:
         raise QueueFullError(
             f"{waiting} forecasts wait already, and {more} more would be over the {most} that may "
             f"(limits.max_queued): {'ask for fewer symbols or ' if more > 1 else ''}try again later."

@@ -5,12 +5,16 @@ forecast and returns the id.
 
 Beside RQ's fields a job's hash has one of ours, `settled`: whoever writes it first decides how the job ends. It is
 `cancelled` by whom the forecast is no longer wanted, `made` by the worker that is about to store it.
+
+    kronos:asked:<what is asked>    id of the forecast that was last enqueued for it, for a day
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, cast
 
 from pydantic import ValidationError
@@ -25,12 +29,14 @@ from rq.serializers import JSONSerializer
 
 from shared.errors import AlreadyEndedError, ForecastCancelledError, NotFoundError
 from shared.forecasts import ForecastRequest, JobState, JobStatus, Progress
+from shared.kept_answers import KeptAnswers
 from shared.redis_connection import redis_errors_translated
 from shared.settings import QueueSettings
 
 FORECAST_JOB = "services.inference.jobs.run_forecast"
 FINISHED_JOB_TTL_S = 600  # the forecast itself is kept in the forecast store
 LOOKED_THROUGH = 256  # jobs at the head of the queue, for those that can be taken along
+ASKED_TTL_S = 86_400
 SETTLED, CANCELLED, MADE = "settled", b"cancelled", b"made"
 
 _STATES: dict[RqStatus, JobState] = {
@@ -42,6 +48,23 @@ _STATES: dict[RqStatus, JobState] = {
 }  # all others (failed, stopped, canceled) end without a forecast
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """A forecast to enqueue. `names_seed`: whether somebody chose its seed, or any will do."""
+
+    forecast_id: str
+    request: ForecastRequest
+    names_seed: bool
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The forecast that stands for what was wanted; `reused`: it was asked for before."""
+
+    forecast_id: str
+    reused: bool
+
+
 class ForecastQueue:
     """The forecasts that wait, run or have failed."""
 
@@ -49,6 +72,7 @@ class ForecastQueue:
         self._redis = redis
         self._settings = settings
         self._queue = Queue(settings.name, connection=redis, serializer=JSONSerializer)
+        self.answers = KeptAnswers(redis)  # to what was asked of this queue
 
     @redis_errors_translated()
     def enqueue(self, forecast_id: str, request: ForecastRequest) -> bool:
@@ -67,12 +91,33 @@ class ForecastQueue:
         return True
 
     @redis_errors_translated()
-    def enqueue_many(self, requests: Mapping[str, ForecastRequest]) -> None:
-        """Put forecasts in the queue, all in one transaction, so that one worker can see them together.
+    def enqueue_many(
+        self, wanted: Sequence[Wanted], is_of_use: Callable[[str], bool], make_room: Callable[[int], None]
+    ) -> list[Asked]:
+        """Put forecasts in the queue, all in one transaction, so that one worker can see them together; where one that is
+        wanted was asked for before and `is_of_use` still (by its id), that one stands for it.
 
-        Their ids must be new (`adhoc_forecast_id`): RQ does not look for duplicates here.
+        Their ids must be new (`adhoc_forecast_id`): RQ does not look for duplicates here. `make_room` is told how many
+        are to be enqueued, and raises where those are too many. Returns what stands for each, in their order.
         """
-        self._queue.enqueue_many([Queue.prepare_data(FORECAST_JOB, **self._job(*one)) for one in requests.items()])
+        names = [_asked_key(one.request, names_seed=one.names_seed) for one in wanted]
+
+        def ask(pipe: Pipeline) -> Any:
+            before = [one.decode() if one else None for one in cast("list[bytes | None]", pipe.mget(names))]
+            reused = [one if one is not None and is_of_use(one) else None for one in before]
+            new = [(name, one) for name, one, other in zip(names, wanted, reused, strict=True) if other is None]
+            make_room(len(new))
+            pipe.multi()
+            for name, one in new:
+                pipe.set(name, one.forecast_id, ex=ASKED_TTL_S)
+            jobs = [Queue.prepare_data(FORECAST_JOB, **self._job(one.forecast_id, one.request)) for _, one in new]
+            self._queue.enqueue_many(jobs, pipeline=pipe)
+            return [
+                Asked(other or one.forecast_id, reused=other is not None)
+                for one, other in zip(wanted, reused, strict=True)
+            ]
+
+        return cast("list[Asked]", self._redis.transaction(ask, *names, value_from_callable=True))
 
     def _job(self, forecast_id: str, request: ForecastRequest) -> dict[str, Any]:
         return {
@@ -222,6 +267,12 @@ def request_of(job: Job) -> ForecastRequest | None:
         if job.func_name == FORECAST_JOB:
             return ForecastRequest.model_validate(job.args[1])
     return None
+
+
+def _asked_key(request: ForecastRequest, *, names_seed: bool) -> str:
+    """The same for two requests alone that ask for the same thing; one that names no seed asks for any draw."""
+    asked = request.model_dump_json(exclude=None if names_seed else {"seed"})
+    return f"kronos:asked:{hashlib.sha256(asked.encode()).hexdigest()}"
 
 
 def is_first_try(job: Job) -> bool:

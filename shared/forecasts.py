@@ -225,7 +225,7 @@ class JobStatus(Contract):
 
     id: str
     state: JobState
-    position: int | None = Field(None, description="jobs before it in the queue, while queued")
+    position: int | None = Field(default=None, description="jobs before it in the queue, while queued")
     progress: Progress | None = None
     error: str | None = Field(default=None, description="why there is no forecast, where it failed or was cancelled")
     enqueued_at: datetime | None = None

@@ -18,12 +18,22 @@ from shared.errors import (
     NotFoundError,
     QueueFullError,
     RequestError,
+    StillAnsweringError,
     StoreUnavailableError,
 )
 from shared.logs import get_logger
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5  # for what passes by itself: a full queue, a Redis that restarts
+STATUS_OF: dict[type[KronosLiveError], int] = {
+    RequestError: 422,
+    NotFoundError: 404,
+    AlreadyEndedError: 409,
+    StillAnsweringError: 409,
+    QueueFullError: 429,
+    StoreUnavailableError: 503,
+}
+PASSES_BY_ITSELF = {StillAnsweringError, QueueFullError, StoreUnavailableError}
 FOR_PROGRAMS = ("/api/", "/openapi/", "/livez", "/readyz")
 
 log = get_logger(__name__)
@@ -95,17 +105,9 @@ def _our_error(error: KronosLiveError) -> Response:
 
 
 def _status_of(error: KronosLiveError) -> tuple[int, dict[str, str]]:
-    match error:
-        case RequestError():
-            return 422, {}
-        case NotFoundError():
-            return 404, {}
-        case AlreadyEndedError():
-            return 409, {}
-        case QueueFullError():
-            return 429, {"Retry-After": str(RETRY_AFTER_S)}
-        case StoreUnavailableError():
-            return 503, {"Retry-After": str(RETRY_AFTER_S)}
+    for kind, status in STATUS_OF.items():
+        if isinstance(error, kind):
+            return status, {"Retry-After": str(RETRY_AFTER_S)} if kind in PASSES_BY_ITSELF else {}
     return 500, {}
 
 

@@ -31,8 +31,8 @@ def refuse_parameters(error: ValidationError) -> NoReturn:
     )
 
 
-def json_body(limit: int) -> object:
-    """The decoded body of at most `limit` bytes; an empty one is an empty wish. Raises Refused (400, 413 or 415)."""
+def raw_body(limit: int) -> bytes:
+    """The body of at most `limit` bytes. Raises Refused (400 or 413)."""
     raw = request.stream.read(limit + 1)  # ours, since werkzeug cuts a body of unstated length at its limit in silence
     if len(raw) > limit:
         raise Refused(413, f"The body is larger than the {limit} bytes that are allowed (limits.max_body_bytes).")
@@ -40,6 +40,11 @@ def json_body(limit: int) -> object:
         raise Refused(
             400, f"The body ended after {len(raw)} of the {request.content_length} bytes that were announced."
         )
+    return raw
+
+
+def decoded_json(raw: bytes) -> object:
+    """What a body holds; an empty one is an empty wish. Raises Refused (400 or 415)."""
     if not raw.strip():
         return {}
     if not request.is_json:

@@ -30,6 +30,20 @@ class Contract(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), ser_json_inf_nan="null")
 
 
+class Candle(Contract):
+    """One closed candle that a person sends along."""
+
+    open_time: int = Field(ge=0, lt=10**14, description="UTC milliseconds")
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    amount: float | None = Field(
+        default=None, description="volume in the quote currency; left out: volume times the mean of the four prices"
+    )
+
+
 class ForecastOverrides(Contract):
     """What a person may ask for. All of it is optional: what is left out is as configured."""
 
@@ -64,9 +78,17 @@ class ForecastOverrides(Contract):
         description="a number from 0 (off) to below 0.5: paths are drawn until the 95 % Wilson interval of the upside "
         "probability reaches no further than this to either side",
     )
+    klines: tuple[Candle, ...] | None = Field(
+        default=None,
+        description=f"a list of {SHORTEST_HISTORY} to limits.max_history closed candles without a gap, oldest first, in place "
+        f"of symbol",
+    )
 
     @model_validator(mode="after")
     def _one_symbol_or_different_ones(self) -> ForecastOverrides:
+        if self.klines is not None and (self.symbol or self.symbols):
+            beside = "symbol" if self.symbol else "symbols"
+            raise ValueError(f"klines is given beside {beside}, but allowed is one of the two.")
         if self.symbols is None:
             return self
         if self.symbol is not None:
@@ -239,7 +261,7 @@ def build_request(
 
     One forecast has one symbol: a panel's wishes come here by `ForecastOverrides.each`.
     """
-    wish = overrides.model_dump(exclude_none=True)
+    wish = overrides.model_dump(exclude_none=True, exclude={"klines"})
     configured = {
         "symbol": settings.data.symbol,
         "interval": settings.data.interval,

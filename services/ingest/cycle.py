@@ -6,6 +6,7 @@ Tells the story of one candle. When a cycle runs, and what happens after a faile
 from __future__ import annotations
 
 import hashlib
+from typing import cast
 
 from services.ingest.market import Found, Market
 from services.ingest.schedule import due_open_time, next_fetch_time
@@ -15,7 +16,7 @@ from shared.forecast_queue import ForecastQueue
 from shared.forecast_store import ForecastStore
 from shared.forecasts import SEED_LIMIT, ForecastOverrides, build_request, scheduled_forecast_id
 from shared.kline_store import KlineStore, SeriesStatus
-from shared.klines import KlineWindow, utc
+from shared.klines import IngestedOrigin, KlineWindow, utc
 from shared.logs import get_logger
 from shared.settings import Settings
 
@@ -95,7 +96,7 @@ class Cycle:
             return SeriesStatus(
                 symbol=self._symbol,
                 interval=self._interval,
-                state=found.window.origin,
+                state=cast("IngestedOrigin", found.window.origin),  # a market finds no others
                 venue=found.window.venue,
                 origin=found.window.origin,
                 snapshot_id=snapshot_id,

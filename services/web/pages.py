@@ -129,6 +129,9 @@ def forecast_notices(forecast: Forecast) -> list[Notice]:
         notices.append(Notice("simulated", "SIMULATED DATA", text))
     if made.origin == "recorded":
         notices.append(Notice("recorded", "RECORDED DATA", "Klines from a file; its last candle is taken as now."))
+    if made.origin == "uploaded":
+        text = "Candles that were sent with the request; no venue vouches for them. The last one is taken as now."
+        notices.append(Notice("recorded", "UPLOADED DATA", text))
     if made.model.source == "bundled":
         stands_in = (
             f" stands in for {made.model_stands_in_for}, which could not be had" if made.model_stands_in_for else ""

@@ -140,7 +140,7 @@ def test_a_body_of_another_type_is_refused_by_its_type(web: httpx.Client, kind: 
 
 def test_two_megabytes_of_body_are_too_much(web: httpx.Client) -> None:
     refused = problem(web.post(ASK, content=b" " * 2_000_000, headers={"Content-Type": "application/json"}), 413)
-    assert "65536 bytes" in refused["detail"]
+    assert "524288 bytes" in refused["detail"]
     assert "limits.max_body_bytes" in refused["detail"]
 
 

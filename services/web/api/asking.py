@@ -9,11 +9,14 @@ from collections.abc import Callable
 
 from flask import Response, request
 from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.data_type import DataType
+from flask_openapi3.models.media_type import MediaType
+from flask_openapi3.models.schema import Schema
 from flask_openapi3.utils import parse_body
 from pydantic import BaseModel, Field
 
 from services.web.api.answers import json_answer
-from services.web.api.bodies import decoded_json, raw_body
+from services.web.api.bodies import decoded_json, decoded_text, parameters, raw_body
 from services.web.api.contracts import (
     WRITE_TOKEN,
     AcceptedAnswer,
@@ -26,12 +29,14 @@ from services.web.api.contracts import (
 from services.web.idempotency import answered_once
 from services.web.situation import Stores
 from services.web.write_access import check_write_access
-from shared.adhoc_forecasts import ask_for_forecasts, read_wishes
+from shared.adhoc_forecasts import ask_for_forecasts, read_csv_wishes, read_wishes
 from shared.errors import AlreadyEndedError
 from shared.forecast_queue import Asked
 from shared.forecasts import ForecastOverrides, JobStatus
 from shared.settings import Settings
 
+CSV = "text/csv"
+CSV_BODY = "candles, oldest first; the first line names open_time (UTC ms), open, high, low, close, volume and, if known, amount"
 WRITING: list[dict[str, list[str]]] = [{}, {WRITE_TOKEN: []}]  # a token is asked for where one is configured
 
 
@@ -47,7 +52,8 @@ class AskingHeaders(BaseModel):
 def add_asking(api: APIBlueprint, settings: Settings, stores: Stores, now_ms: Callable[[], int]) -> None:
     content, schemas = parse_body(ForecastOverrides)
     api.components_schemas.update(schemas)
-    body = {"requestBody": {"content": content, "required": False}}
+    csv = MediaType(schema=Schema(type=DataType.STRING, description=CSV_BODY))
+    body = {"requestBody": {"content": {**content, CSV: csv}, "required": False}}
 
     @api.post(
         "/forecasts",
@@ -62,6 +68,9 @@ def add_asking(api: APIBlueprint, settings: Settings, stores: Stores, now_ms: Ca
         same paths. `symbols` asks for a panel: a forecast of each, all accepted or none, with the addresses in the
         body instead of a Location; a seed that is named is used for each.
 
+        `klines` brings candles of your own in place of a symbol, closed and without a gap. A body of text/csv does the
+        same, with all other fields as parameters of the address. What comes of them is labelled UPLOADED DATA.
+
         What waits, runs or is finished with the same wishes on the same candle is given back instead of being computed
         again: then `reused` is true, and the status is 200 where nothing new was enqueued. A request that names no seed
         asks for any draw; name a seed to get another.
@@ -71,7 +80,10 @@ def add_asking(api: APIBlueprint, settings: Settings, stores: Stores, now_ms: Ca
         return answered_once(request, raw, stores.queue.answers, lambda: _ask(raw))
 
     def _ask(raw: bytes) -> Response:
-        wishes = read_wishes(settings, decoded_json(raw))
+        if request.mimetype == CSV:
+            wishes = read_csv_wishes(settings, decoded_text(raw), parameters())
+        else:
+            wishes = read_wishes(settings, decoded_json(raw))
         asked = ask_for_forecasts(settings, stores.klines, stores.forecasts, stores.queue, wishes, now_ms())
         status = 200 if all(one.reused for one in asked) else 202
         if wishes.symbols is None:

@@ -50,8 +50,8 @@ def decoded_json(raw: bytes) -> object:
     if not request.is_json:
         raise Refused(
             415,
-            f"The body is {request.mimetype or 'of no stated type'}, but allowed is application/json: "
-            f"send the header Content-Type: application/json.",
+            f"The body is {request.mimetype or 'of no stated type'}, but allowed is application/json, or text/csv "
+            f"for candles: send the header Content-Type.",
             field="Content-Type",
         )
     try:
@@ -59,6 +59,22 @@ def decoded_json(raw: bytes) -> object:
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise Refused(400, f"The body is not valid JSON: {reason}.") from None
+
+
+def decoded_text(raw: bytes) -> str:
+    """What a body of text holds. Raises Refused (400)."""
+    try:
+        return raw.decode("utf-8-sig")  # spreadsheets begin a file with a mark
+    except UnicodeDecodeError as error:
+        raise Refused(400, f"The body is not text in UTF-8: {error.reason} at byte {error.start}.") from None
+
+
+def parameters() -> dict[str, str]:
+    """The parameters of the address, each given once. Raises RequestError."""
+    for name, values in request.args.lists():
+        if len(values) > 1:
+            raise RequestError(f"{name} is given {len(values)} times, but allowed is once.", field=name)
+    return request.args.to_dict()
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -24,7 +24,7 @@ log = get_logger(__name__)
 
 
 class Cycle:
-    """The configured series on its way from the market to the queue."""
+    """One series, the market's, on its way from the market to the queue."""
 
     def __init__(
         self,
@@ -37,8 +37,8 @@ class Cycle:
         queue: ForecastQueue,
     ) -> None:
         self._settings = settings
-        self._symbol = settings.data.symbol
-        self._interval = settings.data.interval
+        self.series = market.series
+        self._symbol, self._interval = market.series
         self._market = market
         self._clock = clock
         self._klines = klines
@@ -120,7 +120,7 @@ class Cycle:
         history = len(window) if len(window) < self._settings.data.history_window else None
         request = build_request(
             self._settings,
-            ForecastOverrides.model_validate({"history": history}),
+            ForecastOverrides.model_validate({"symbol": self._symbol, "interval": self._interval, "history": history}),
             snapshot_id,
             scheduled=True,
             seed=seed_of(forecast_id),

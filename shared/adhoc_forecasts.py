@@ -8,17 +8,21 @@ from __future__ import annotations
 import json
 import reprlib
 import secrets
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from shared.errors import QueueFullError, RequestError, UnknownSeriesError
-from shared.forecast_queue import ForecastQueue
+from shared.errors import NotFoundError, QueueFullError, RequestError, UnknownSeriesError
+from shared.forecast_queue import Asked, ForecastQueue, Wanted
+from shared.forecast_store import ForecastStore
 from shared.forecasts import LONGEST_HORIZON, SEED_LIMIT, ForecastOverrides, adhoc_forecast_id, build_request
 from shared.freshness import as_of, too_old_to_forecast
 from shared.kline_store import KlineStore, describe_missing_series
 from shared.klines import utc
 from shared.settings import SHORTEST_HISTORY, Settings, describe_allowed, longest_horizon
+from shared.uploaded_klines import describe_candle_problem, read_csv, uploaded_window
 
 
 @dataclass(frozen=True)
@@ -50,35 +54,92 @@ def read_wishes(settings: Settings, values: object) -> ForecastOverrides:
     return wishes
 
 
+def read_csv_wishes(settings: Settings, text: str, values: Mapping[str, str]) -> ForecastOverrides:
+    """The wishes for a forecast on candles of CSV; `values` are all others, as text. Raises RequestError as
+    `read_wishes` does.
+    """
+    if "klines" in values:
+        raise RequestError(
+            "klines is given as a parameter, but allowed is the body alone: leave it out.", field="klines"
+        )
+    numeric = set(ForecastOverrides.model_fields) - {"symbol", "symbols", "interval", "model", "klines"}
+    others = {name: _number(value) if name in numeric else value for name, value in values.items()}
+    return read_wishes(settings, {**others, "klines": read_csv(text)})
+
+
+def _number(text: str) -> object:
+    """What JSON would have in its place; what is no number stays text, and its field is then named."""
+    try:
+        return json.loads(text, parse_constant=lambda name: name)
+    except ValueError:
+        return text
+
+
 def ask_for_forecasts(
-    settings: Settings, klines: KlineStore, queue: ForecastQueue, wishes: ForecastOverrides, now_ms: int
-) -> list[str]:
-    """Enqueue a forecast of each symbol on its series' newest snapshot; `now_ms` is UTC ms. Returns their ids in the
-    order of the symbols. All are enqueued or none.
+    settings: Settings,
+    klines: KlineStore,
+    forecasts: ForecastStore,
+    queue: ForecastQueue,
+    wishes: ForecastOverrides,
+    now_ms: int,
+) -> list[Asked]:
+    """Enqueue a forecast of each symbol on its series' newest snapshot, or one on the klines that were sent; `now_ms` is
+    UTC ms. Returns them in the order of the symbols. All are enqueued or none.
+
+    What waits, runs or is finished on the same snapshot with the same wishes stands for what is asked: the same seed
+    would give the same paths, and who names none asks for any draw. Another draw is to be had by naming a seed.
 
     Raises UnknownSeriesError where a series is not ingested, RequestError where it has grown old, QueueFullError.
     """
-    wanted = wishes.each()
-    field = "symbol" if wishes.symbols is None else "symbols"
-    snapshots = [_newest_snapshot(settings, klines, wish, field, now_ms) for wish in wanted]
-    _refuse_beyond_limit(settings, queue, len(wanted))
-    requests = {
-        adhoc_forecast_id(): build_request(
-            settings, wish, snapshot_id, scheduled=False, seed=secrets.randbelow(SEED_LIMIT)
-        )
-        for wish, snapshot_id in zip(wanted, snapshots, strict=True)
-    }
-    queue.enqueue_many(requests)
-    return list(requests)
+    requests = [
+        build_request(settings, wish, snapshot_id, scheduled=False, seed=secrets.randbelow(SEED_LIMIT))
+        for wish, snapshot_id in _on_snapshots(settings, klines, wishes, now_ms)
+    ]
+
+    def is_of_use(forecast_id: str) -> bool:
+        with suppress(NotFoundError):
+            return forecasts.exists(forecast_id) or queue.status(forecast_id).state in ("queued", "running")
+        return False
+
+    return queue.enqueue_many(
+        [Wanted(adhoc_forecast_id(), one, names_seed=wishes.seed is not None) for one in requests],
+        is_of_use,
+        lambda more: _refuse_beyond_limit(settings, queue, more),
+    )
 
 
 def _refuse_beyond_limit(settings: Settings, queue: ForecastQueue, more: int) -> None:
     waiting, most = queue.waiting(), settings.limits.max_queued
-    if waiting + more > most:
+    if more and waiting + more > most:
         raise QueueFullError(
             f"{waiting} forecasts wait already, and {more} more would be over the {most} that may "
             f"(limits.max_queued): {'ask for fewer symbols or ' if more > 1 else ''}try again later."
         )
+
+
+def _on_snapshots(
+    settings: Settings, klines: KlineStore, wishes: ForecastOverrides, now_ms: int
+) -> list[tuple[ForecastOverrides, str]]:
+    """The wishes for each forecast, with the snapshot that it is to be made on."""
+    if wishes.klines is not None:
+        return [_on_uploaded(settings, klines, wishes, now_ms)]
+    field = "symbol" if wishes.symbols is None else "symbols"
+    return [(wish, _newest_snapshot(settings, klines, wish, field, now_ms)) for wish in wishes.each()]
+
+
+def _on_uploaded(
+    settings: Settings, klines: KlineStore, wishes: ForecastOverrides, now_ms: int
+) -> tuple[ForecastOverrides, str]:
+    candles = wishes.klines or ()
+    window = uploaded_window(candles, wishes.interval, at_most=settings.limits.max_history, now_ms=now_ms)
+    if wishes.history is not None and wishes.history > len(window):
+        raise RequestError(
+            f"history is {wishes.history}, but klines has only {len(window)} candles: send more or ask for less.",
+            field="history",
+        )
+    history = wishes.history or min(settings.data.history_window, len(window))
+    spelled_out = {"symbol": window.symbol, "interval": window.interval, "history": history}
+    return wishes.model_copy(update=spelled_out), klines.save(window)
 
 
 def _newest_snapshot(settings: Settings, klines: KlineStore, wish: ForecastOverrides, field: str, now_ms: int) -> str:
@@ -105,7 +166,7 @@ def _not_understood(settings: Settings, values: object, error: ValidationError) 
     if not isinstance(values, dict):
         return RequestError(f"A request must be a JSON object; what can be set is {', '.join(fields)}.")
     if problem["type"] == "value_error":
-        return RequestError(str(problem["ctx"]["error"]), field="symbols")
+        return RequestError(str(problem["ctx"]["error"]), field="klines" if "klines" in values else "symbols")
     if name not in fields:
         return RequestError(
             f"{reprlib.repr(name)} is not something to ask for; what can be set is {', '.join(fields)}.", field=name
@@ -114,6 +175,8 @@ def _not_understood(settings: Settings, values: object, error: ValidationError) 
         which = f"symbols[{problem['loc'][1]}]"
         allowed = ForecastOverrides.model_fields["symbol"].description
         return RequestError(f"{which} is {reprlib.repr(problem['input'])}, but allowed is {allowed}.", field=name)
+    if name == "klines" and len(problem["loc"]) > 1:
+        return RequestError(describe_candle_problem(problem), field=name)
     return _out_of_range(settings, name, values[name])
 
 

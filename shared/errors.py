@@ -11,6 +11,9 @@
     │   └── UnknownModelError    no model of that name is known
     ├── NotFoundError            no snapshot, forecast or job has that id
     ├── QueueFullError           too many forecasts wait already; later is fine (HTTP 429)
+    ├── AlreadyEndedError        what is to be cancelled has finished or failed before (HTTP 409)
+    ├── StillAnsweringError      the same request is being carried out already (HTTP 409)
+    ├── ForecastCancelledError   somebody has cancelled the forecast that is being worked on
     ├── ServiceError             a Kronos Live service does not answer its client, or not as it should
     └── StoreUnavailableError    Redis does not answer
 
@@ -74,6 +77,18 @@ class NotFoundError(KronosLiveError):
 
 class QueueFullError(KronosLiveError):
     pass
+
+
+class AlreadyEndedError(KronosLiveError):
+    permanent = True
+
+
+class StillAnsweringError(KronosLiveError):
+    pass
+
+
+class ForecastCancelledError(KronosLiveError):
+    permanent = True
 
 
 class ServiceError(KronosLiveError):

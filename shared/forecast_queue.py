@@ -1,13 +1,20 @@
-"""The queue of forecasts: enqueue by dotted name, ask how a job stands, and report progress from within one.
+"""The queue of forecasts: enqueue by dotted name, ask how a job stands, cancel it, and report progress from within one.
 
 With the worker, the only room that knows RQ. Requests cross as plain JSON; results do not cross at all: a job stores its
 forecast and returns the id.
+
+Beside RQ's fields a job's hash has one of ours, `settled`: whoever writes it first decides how the job ends. It is
+`cancelled` by whom the forecast is no longer wanted, `made` by the worker that is about to store it.
+
+    kronos:asked:<what is asked>    id of the forecast that was last enqueued for it, for a day
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, cast
 
 from pydantic import ValidationError
@@ -21,8 +28,9 @@ from rq.job import JobStatus as RqStatus
 from rq.serializers import JSONSerializer
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
-from shared.errors import NotFoundError
+from shared.errors import AlreadyEndedError, ForecastCancelledError, NotFoundError
 from shared.forecasts import ForecastRequest, JobState, JobStatus, Progress
+from shared.kept_answers import KeptAnswers
 from shared.queue_overview import QueueStatus, WorkerStatus, queue_question, workers_question
 from shared.redis_connection import redis_errors_translated
 from shared.redis_questions import Answers, Question, ask_together
@@ -31,6 +39,8 @@ from shared.settings import QueueSettings
 FORECAST_JOB = "services.inference.jobs.run_forecast"
 FINISHED_JOB_TTL_S = 600  # the forecast itself is kept in the forecast store
 LOOKED_THROUGH = 256  # jobs at the head of the queue, for those that can be taken along
+ASKED_TTL_S = 86_400
+SETTLED, CANCELLED, MADE = "settled", b"cancelled", b"made"
 
 # RQ keeps a killed worker in its list, but lets its registration expire.
 _REGISTERED = """
@@ -50,6 +60,23 @@ _STATES: dict[RqStatus, JobState] = {
 }  # all others (failed, stopped, canceled) end without a forecast
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """A forecast to enqueue. `names_seed`: whether somebody chose its seed, or any will do."""
+
+    forecast_id: str
+    request: ForecastRequest
+    names_seed: bool
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The forecast that stands for what was wanted; `reused`: it was asked for before."""
+
+    forecast_id: str
+    reused: bool
+
+
 class ForecastQueue:
     """The forecasts that wait, run or have failed."""
 
@@ -57,12 +84,14 @@ class ForecastQueue:
         self._redis = redis
         self._settings = settings
         self._queue = Queue(settings.name, connection=redis, serializer=JSONSerializer)
+        self.answers = KeptAnswers(redis)  # to what was asked of this queue
 
     @redis_errors_translated()
     def enqueue(self, forecast_id: str, request: ForecastRequest) -> bool:
         """Put a forecast in the queue; False where one of that id already waits, runs or has just been made.
 
-        One that has failed for good is asked for anew, since whoever asks again may have mended the reason.
+        One that has failed for good is asked for anew, since whoever asks again may have mended the reason; so is one
+        that was cancelled, once its worker has let go of it.
 
         RQ refuses the duplicate atomically, so two ingests that see the same candle make one forecast.
         """
@@ -74,12 +103,33 @@ class ForecastQueue:
         return True
 
     @redis_errors_translated()
-    def enqueue_many(self, requests: Mapping[str, ForecastRequest]) -> None:
-        """Put forecasts in the queue, all in one transaction, so that one worker can see them together.
+    def enqueue_many(
+        self, wanted: Sequence[Wanted], is_of_use: Callable[[str], bool], make_room: Callable[[int], None]
+    ) -> list[Asked]:
+        """Put forecasts in the queue, all in one transaction, so that one worker can see them together; where one that is
+        wanted was asked for before and `is_of_use` still (by its id), that one stands for it.
 
-        Their ids must be new (`adhoc_forecast_id`): RQ does not look for duplicates here.
+        Their ids must be new (`adhoc_forecast_id`): RQ does not look for duplicates here. `make_room` is told how many
+        are to be enqueued, and raises where those are too many. Returns what stands for each, in their order.
         """
-        self._queue.enqueue_many([Queue.prepare_data(FORECAST_JOB, **self._job(*one)) for one in requests.items()])
+        names = [_asked_key(one.request, names_seed=one.names_seed) for one in wanted]
+
+        def ask(pipe: Pipeline) -> Any:
+            before = [one.decode() if one else None for one in cast("list[bytes | None]", pipe.mget(names))]
+            reused = [one if one is not None and is_of_use(one) else None for one in before]
+            new = [(name, one) for name, one, other in zip(names, wanted, reused, strict=True) if other is None]
+            make_room(len(new))
+            pipe.multi()
+            for name, one in new:
+                pipe.set(name, one.forecast_id, ex=ASKED_TTL_S)
+            jobs = [Queue.prepare_data(FORECAST_JOB, **self._job(one.forecast_id, one.request)) for _, one in new]
+            self._queue.enqueue_many(jobs, pipeline=pipe)
+            return [
+                Asked(other or one.forecast_id, reused=other is not None)
+                for one, other in zip(wanted, reused, strict=True)
+            ]
+
+        return cast("list[Asked]", self._redis.transaction(ask, *names, value_from_callable=True))
 
     def _job(self, forecast_id: str, request: ForecastRequest) -> dict[str, Any]:
         return {
@@ -99,17 +149,46 @@ class ForecastQueue:
             job = Job.fetch(forecast_id, connection=self._redis, serializer=JSONSerializer)
         except NoSuchJobError:
             raise NotFoundError(f"There is no forecast {forecast_id!r}, neither stored nor in the queue.") from None
-        state = _STATES.get(job.get_status(refresh=False), "failed")
+        cancelled = _is_cancelled(self._redis, forecast_id)
+        state = "cancelled" if cancelled else _STATES.get(job.get_status(refresh=False), "failed")
         progress = job.meta.get("progress")
         return JobStatus(
             id=forecast_id,
             state=state,
             position=job.get_position() if state == "queued" else None,
             progress=Progress.model_validate(progress) if progress and state == "running" else None,
-            error=_reason(job) if state == "failed" else None,
+            error=_why_none(job, state),
             enqueued_at=job.enqueued_at,
             tries=job.meta.get("tries", 0),
         )
+
+    @redis_errors_translated()
+    def cancel(self, forecast_id: str) -> JobStatus:
+        """Cancel a forecast and return how it stands. One that waits leaves the queue at once; the worker of one that
+        runs stops at its next progress report, or draws on for those that it draws beside it, and stores nothing.
+
+        To cancel twice is to cancel once. Raises NotFoundError, or AlreadyEndedError where it has finished or failed.
+        """
+        key = Job.key_for(forecast_id)
+
+        def settle(pipe: Pipeline) -> None:
+            status = self.status(forecast_id)
+            settled, waits = pipe.hget(key, SETTLED), pipe.lpos(self._queue.key, forecast_id) is not None
+            if status.state == "cancelled":
+                return
+            if status.state in ("finished", "failed") or settled == MADE:
+                ended = "has failed" if status.state == "failed" else "is finished"
+                raise AlreadyEndedError(f"Forecast {forecast_id} {ended} and can no longer be cancelled.")
+            pipe.multi()
+            pipe.hset(key, SETTLED, CANCELLED)
+            if waits:
+                pipe.lrem(self._queue.key, 1, forecast_id)
+                job = Job(forecast_id, connection=self._redis, serializer=JSONSerializer)
+                job.set_status(RqStatus.CANCELED, pipeline=pipe)
+                job.cleanup(self._settings.failure_ttl, pipeline=pipe)
+
+        self._redis.transaction(settle, key, self._queue.key)
+        return self.status(forecast_id)
 
     @redis_errors_translated()
     def take_along(
@@ -225,6 +304,12 @@ def request_of(job: Job) -> ForecastRequest | None:
     return None
 
 
+def _asked_key(request: ForecastRequest, *, names_seed: bool) -> str:
+    """The same for two requests alone that ask for the same thing; one that names no seed asks for any draw."""
+    asked = request.model_dump_json(exclude=None if names_seed else {"seed"})
+    return f"kronos:asked:{hashlib.sha256(asked.encode()).hexdigest()}"
+
+
 def is_first_try(job: Job) -> bool:
     return not job.meta.get("tries", 0)
 
@@ -236,7 +321,9 @@ def _is_wanted(job: Job, wanted: Callable[[ForecastRequest], bool]) -> bool:
 
 @redis_errors_translated()
 def count_try(job: Job) -> None:
-    """Note that one more try of a job has begun, of which there is no progress yet."""
+    """Note that one more try of a job has begun, of which there is no progress yet and which can be cancelled again."""
+    if job.connection.hget(job.key, SETTLED) == MADE:
+        job.connection.hdel(job.key, SETTLED)
     job.meta["tries"] = job.meta.get("tries", 0) + 1
     job.meta.pop("progress", None)
     job.save_meta()
@@ -244,13 +331,36 @@ def count_try(job: Job) -> None:
 
 @redis_errors_translated()
 def report_progress(jobs: Sequence[Job], phase: str, done: int, total: int) -> None:
-    """How far jobs are that are worked on together, for whoever asks for their status."""
+    """How far jobs are that are worked on together, for whoever asks for their status.
+
+    Raises ForecastCancelledError where none of them is wanted any more.
+    """
     progress = Progress(phase=phase, done=done, total=total).model_dump()
     with jobs[0].connection.pipeline(transaction=False) as pipe:
         for job in jobs:
             job.meta["progress"] = progress
             pipe.hset(job.key, "meta", job.serializer.dumps(job.meta))
-        pipe.execute()
+        for job in jobs:
+            pipe.hget(job.key, SETTLED)
+        settled = pipe.execute()[len(jobs) :]
+    if all(how == CANCELLED for how in settled):
+        raise _cancelled(*(job.id for job in jobs))
+
+
+@redis_errors_translated()
+def refuse_cancelled(job: Job) -> None:
+    """Raises ForecastCancelledError where a job that begins is no longer wanted."""
+    if _is_cancelled(job.connection, job.id):
+        raise _cancelled(job.id)
+
+
+@redis_errors_translated()
+def may_be_stored(redis: Redis, forecast_id: str) -> bool:
+    """Whether a forecast that has just been made is still wanted. If so, it can no longer be cancelled."""
+    key = Job.key_for(forecast_id)
+    if redis.exists(key):  # else there is no job that anybody could have cancelled
+        redis.hsetnx(key, SETTLED, MADE)
+    return not _is_cancelled(redis, forecast_id)
 
 
 @redis_errors_translated()
@@ -270,5 +380,18 @@ def current_job() -> Job:
     return job
 
 
-def _reason(job: Any) -> str:
-    return str(job.meta.get("error") or "The worker stopped before the forecast was finished; ask for it again.")
+def _is_cancelled(redis: Redis, forecast_id: str) -> bool:
+    return redis.hget(Job.key_for(forecast_id), SETTLED) == CANCELLED
+
+
+def _cancelled(*ids: str) -> ForecastCancelledError:
+    return ForecastCancelledError(f"Cancelled, so there is nothing to go on with: {', '.join(ids)}.")
+
+
+def _why_none(job: Job, state: JobState) -> str | None:
+    """Why a job has no forecast, in one sentence; None where it has or may still get one."""
+    if state == "cancelled":
+        return "It was cancelled before it was finished; ask for a new one if it is wanted after all."
+    if state == "failed":
+        return str(job.meta.get("error") or "The worker stopped before the forecast was finished; ask for it again.")
+    return None

@@ -18,8 +18,8 @@ SEED_LIMIT = 2**63 - 1
 LARGEST_PANEL = 64  # symbols that one request may name
 LONGEST_HORIZON = 448  # candles: what the published models have room for beside the shortest history
 
-# The state of a forecast on its way. failed: its reason is in `error`.
-JobState = Literal["queued", "running", "finished", "failed"]
+# The state of a forecast on its way. failed and cancelled: why there is none is in `error`.
+JobState = Literal["queued", "running", "finished", "failed", "cancelled"]
 # Where a model's weights came from. bundled: the small one that the repository carries.
 ModelSource = Literal["local", "hub", "bundled"]
 
@@ -28,6 +28,20 @@ class Contract(BaseModel):
     """What two services agree on: closed to unknown keys, so that a typing error is seen where it happens."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), ser_json_inf_nan="null")
+
+
+class Candle(Contract):
+    """One closed candle that a person sends along."""
+
+    open_time: int = Field(ge=0, lt=10**14, description="UTC milliseconds")
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    amount: float | None = Field(
+        default=None, description="volume in the quote currency; left out: volume times the mean of the four prices"
+    )
 
 
 class ForecastOverrides(Contract):
@@ -64,9 +78,17 @@ class ForecastOverrides(Contract):
         description="a number from 0 (off) to below 0.5: paths are drawn until the 95 % Wilson interval of the upside "
         "probability reaches no further than this to either side",
     )
+    klines: tuple[Candle, ...] | None = Field(
+        default=None,
+        description=f"a list of {SHORTEST_HISTORY} to limits.max_history closed candles without a gap, oldest first, in place "
+        f"of symbol",
+    )
 
     @model_validator(mode="after")
     def _one_symbol_or_different_ones(self) -> ForecastOverrides:
+        if self.klines is not None and (self.symbol or self.symbols):
+            beside = "symbol" if self.symbol else "symbols"
+            raise ValueError(f"klines is given beside {beside}, but allowed is one of the two.")
         if self.symbols is None:
             return self
         if self.symbol is not None:
@@ -236,9 +258,9 @@ class JobStatus(Contract):
 
     id: str
     state: JobState
-    position: int | None = Field(None, description="jobs before it in the queue, while queued")
+    position: int | None = Field(default=None, description="jobs before it in the queue, while queued")
     progress: Progress | None = None
-    error: str | None = None
+    error: str | None = Field(default=None, description="why there is no forecast, where it failed or was cancelled")
     enqueued_at: datetime | None = None
     tries: int = 0
 
@@ -250,7 +272,7 @@ def build_request(
 
     One forecast has one symbol: a panel's wishes come here by `ForecastOverrides.each`.
     """
-    wish = overrides.model_dump(exclude_none=True)
+    wish = overrides.model_dump(exclude_none=True, exclude={"klines"})
     configured = {
         "symbol": settings.data.symbol,
         "interval": settings.data.interval,

@@ -20,8 +20,10 @@ from shared.errors import KlineError
 COLUMNS = ("open", "high", "low", "close", "volume", "amount")
 OPEN, HIGH, LOW, CLOSE, VOLUME, AMOUNT = range(len(COLUMNS))
 
-# live: fetched from a venue; recorded: read from a file, its last candle taken as now; simulated: made up by us.
-Origin = Literal["live", "recorded", "simulated"]
+# live: fetched from a venue; recorded: read from a file, its last candle taken as now; simulated: made up by us;
+# uploaded: sent by whoever asked for the forecast. All but the last are ingested.
+Origin = Literal["live", "recorded", "simulated", "uploaded"]
+IngestedOrigin = Literal["live", "recorded", "simulated"]
 ORIGINS: tuple[Origin, ...] = get_args(Origin)
 
 
@@ -56,17 +58,20 @@ class Interval(StrEnum):
 
 @dataclass(frozen=True)
 class KlineDefect:
-    """One thing wrong with one row: `kind` is a stable word, `open_time_ms` says where, `detail` reads as a sentence."""
+    """One thing wrong with one row: `kind` is a stable word, `open_time_ms` says where, `detail` reads as a sentence;
+    `row` is its place among the rows, from 0.
+    """
 
     kind: Literal["duplicate", "disorder", "gap", "misaligned", "non_finite", "inconsistent"]
     open_time_ms: int
     detail: str
+    row: int
 
 
 def find_defects(
     open_times_ms: NDArray[np.int64], values: NDArray[np.float64], interval: Interval
 ) -> list[KlineDefect]:
-    """Everything wrong with rows of klines, in the order of the rows.
+    """Everything wrong with rows of klines: first what is wrong with each by itself, then with their order.
 
     `open_times_ms` is (n,), `values` is (n, 6) in the order of COLUMNS.
     """
@@ -74,30 +79,32 @@ def find_defects(
 
 
 def _row_defects(times: NDArray[np.int64], values: NDArray[np.float64], interval: Interval) -> Iterator[KlineDefect]:
-    for time, row in zip(times.tolist(), values.tolist(), strict=True):
+    for place, (time, row) in enumerate(zip(times.tolist(), values.tolist(), strict=True)):
         o, h, low, c, volume, amount = row
         if time % interval.ms:
-            yield KlineDefect("misaligned", time, f"{utc(time)} is not the start of a {interval} candle")
+            yield KlineDefect("misaligned", time, f"{utc(time)} is not the start of a {interval} candle", place)
         if not np.isfinite(row).all():
-            yield KlineDefect("non_finite", time, f"{utc(time)} has a value that is not a finite number")
+            yield KlineDefect("non_finite", time, f"{utc(time)} has a value that is not a finite number", place)
         elif low <= 0 or h < max(o, c, low) or low > min(o, c) or volume < 0 or amount < 0:
             yield KlineDefect(
                 "inconsistent",
                 time,
                 f"{utc(time)} has open {o:g}, high {h:g}, low {low:g}, close {c:g}, volume {volume:g}, amount {amount:g}",
+                place,
             )
 
 
 def _order_defects(times: NDArray[np.int64], interval: Interval) -> Iterator[KlineDefect]:
-    for before, after in zip(times[:-1].tolist(), times[1:].tolist(), strict=True):
+    for place, (before, after) in enumerate(zip(times[:-1].tolist(), times[1:].tolist(), strict=True), 1):
         step = after - before
         if step == 0:
-            yield KlineDefect("duplicate", after, f"{utc(after)} is there twice")
+            yield KlineDefect("duplicate", after, f"{utc(after)} is there twice", place)
         elif step < 0:
-            yield KlineDefect("disorder", after, f"{utc(after)} follows {utc(before)}")
+            yield KlineDefect("disorder", after, f"{utc(after)} follows {utc(before)}", place)
         elif step > interval.ms:
             missing = step // interval.ms - 1
-            yield KlineDefect("gap", after, f"{missing} candles are missing between {utc(before)} and {utc(after)}")
+            detail = f"{missing} candles are missing between {utc(before)} and {utc(after)}"
+            yield KlineDefect("gap", after, detail, place)
 
 
 @dataclass(frozen=True, eq=False)

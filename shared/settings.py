@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
@@ -36,6 +36,19 @@ MODEL_NAMES: tuple[str, ...] = get_args(ModelName)
 Symbol = Annotated[
     str, Field(pattern=r"^[A-Z0-9]{2,20}$", description="2 to 20 capital letters and digits, as in BTCUSDT")
 ]
+
+
+class Series(NamedTuple):
+    """What is ingested and forecast as one: candles of a symbol."""
+
+    symbol: str
+    interval: Interval
+
+    def __str__(self) -> str:
+        return f"{self.symbol} {self.interval}"
+
+
+SeriesName = Annotated[str, Field(pattern=rf"^[A-Z0-9]{{2,20}}:({'|'.join(Interval)})$")]
 
 
 def _split(value: object) -> object:
@@ -76,6 +89,9 @@ class SamplingSettings(Section):
 class DataSettings(Section):
     symbol: Symbol
     interval: Interval
+    series: Annotated[tuple[SeriesName, ...], CommaSeparated] = Field(
+        max_length=64, description="at most 64 pairs of a symbol and an interval, such as ETHUSDT:1h"
+    )
     history_window: int = Field(ge=SHORTEST_HISTORY, le=2000)
     forecast_horizon: int = Field(ge=1, le=448)
     volatility_window: int = Field(ge=2, le=448)
@@ -89,7 +105,18 @@ class DataSettings(Section):
             raise ValueError(
                 "data.venues: the venue recorded stands alone and needs data.recorded_file to name a CSV file"
             )
+        if "recorded" in self.venues and self.series:
+            raise ValueError(
+                f"data.series names {', '.join(self.series)}, but data.recorded_file holds one series alone: leave it empty"
+            )
         return self
+
+    @property
+    def all_series(self) -> tuple[Series, ...]:
+        """What ingest keeps up, each once: data.symbol and data.interval first."""
+        named = (name.split(":") for name in self.series)
+        all_of_them = (Series(self.symbol, self.interval), *(Series(symbol, Interval(of)) for symbol, of in named))
+        return tuple(dict.fromkeys(all_of_them))
 
 
 class VenueSettings(Section):

@@ -51,13 +51,22 @@ def forecast(symbols: tuple[str, ...], wait: bool, as_json: bool, timeout: float
     klines, forecasts, queue = stores(settings)
     wishes |= {"symbols": list(symbols)} if len(symbols) > 1 else {"symbol": next(iter(symbols), None)}
     asked = read_wishes(settings, {name: value for name, value in wishes.items() if value is not None})
-    ids = ask_for_forecasts(settings, klines, queue, asked, now_ms())
+    accepted = ask_for_forecasts(settings, klines, forecasts, queue, asked, now_ms())
+    ids = [one.forecast_id for one in accepted]
+    for one in accepted:
+        if one.reused:
+            click.echo(f"{one.forecast_id} was asked for before on this candle; name a --seed for another.", err=True)
     if wait:
         _show_ended(_wait_for(ids, forecasts, queue, timeout), as_json)
     elif as_json:
-        print_json([queue.status(one) for one in ids], as_list=len(ids) > 1)
+        print_json([_how_it_stands(one, forecasts, queue) for one in ids], as_list=len(ids) > 1)
     else:
         click.echo("\n".join(ids))
+
+
+def _how_it_stands(forecast_id: str, forecasts: ForecastStore, queue: ForecastQueue) -> JobStatus:
+    """Also of one that is finished, of which the queue need not know any more."""
+    return JobStatus(id=forecast_id, state="finished") if forecasts.exists(forecast_id) else queue.status(forecast_id)
 
 
 def _wait_for(
@@ -100,6 +109,8 @@ def _why_not(job: JobStatus, queue: ForecastQueue, waited_s: float | None) -> st
     """Why a forecast will not be waited for any longer, if so; `waited_s` are the seconds it had, once they are over."""
     if job.state == "failed":
         return f"Forecast {job.id} failed: {job.error}"
+    if job.state == "cancelled":
+        return f"Forecast {job.id} is cancelled: {job.error}"
     if waited_s is None:
         return None
     return (

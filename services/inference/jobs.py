@@ -17,8 +17,8 @@ from redis import Redis
 from rq.timeouts import JobTimeoutException
 
 from services.inference.forecaster import Forecaster, Made, Report, Task
-from shared.errors import KronosLiveError, StoreUnavailableError
-from shared.forecast_queue import current_job, record_failure, report_progress
+from shared.errors import ForecastCancelledError, KronosLiveError, StoreUnavailableError
+from shared.forecast_queue import current_job, may_be_stored, record_failure, refuse_cancelled, report_progress
 from shared.forecast_store import ForecastStore
 from shared.forecasts import ForecastRequest
 from shared.kline_store import KlineStore
@@ -58,11 +58,14 @@ def run_forecast(forecast_id: str, request: dict[str, Any]) -> str:
     try:
         if is_made(forecast_id):
             return forecast_id  # it was drawn beside others, or an earlier try died after it had stored its work
+        refuse_cancelled(current_job())
         task = _task(workbench, forecast_id, ForecastRequest.model_validate(request))
         progress = _Progress(partial(report_progress, [current_job()]), workbench.keep_alive)
-        _store(workbench, workbench.forecaster.forecast(task, progress))
+        if not _store(workbench, workbench.forecaster.forecast(task, progress)):
+            refuse_cancelled(current_job())
     except KronosLiveError as error:
-        _fail(forecast_id, str(error), permanent=error.permanent)
+        cancelled = isinstance(error, ForecastCancelledError)
+        _fail(forecast_id, str(error), permanent=error.permanent, cancelled=cancelled)
         raise
     except JobTimeoutException:
         reason = f"The forecast took longer than {workbench.job_timeout_s} s (queue.job_timeout); ask for fewer paths."
@@ -78,8 +81,9 @@ def run_forecast(forecast_id: str, request: dict[str, Any]) -> str:
 def make_side_by_side(asked: Mapping[str, ForecastRequest], tell: Report) -> None:
     """Make forecasts of one shape together and store each, before their jobs run, which then find them made.
 
-    Leaves out what is made already and what has no klines to be made from: the latter's own job says why. Raises what
-    goes wrong with all of them together; then none is made.
+    Leaves out what is made already and what has no klines to be made from: the latter's own job says why. One that is
+    cancelled meanwhile is drawn to the end beside the others, but not stored. Raises what goes wrong with all of them
+    together, ForecastCancelledError where none is wanted any more; then none is made.
     """
     workbench = _equipped()
     tasks = []
@@ -107,9 +111,12 @@ def _task(workbench: Workbench, forecast_id: str, request: ForecastRequest) -> T
     return Task(forecast_id, request, workbench.klines.load(request.snapshot_id))
 
 
-def _store(workbench: Workbench, made: Made) -> None:
+def _store(workbench: Workbench, made: Made) -> bool:
+    """Keep a forecast; False, and nothing is kept, where it was cancelled before."""
     while True:
         try:
+            if not may_be_stored(workbench.redis, made.forecast.id):
+                return False
             workbench.forecasts.save(made.forecast, made.paths)
             break
         except StoreUnavailableError:
@@ -125,6 +132,7 @@ def _store(workbench: Workbench, made: Made) -> None:
         side_by_side=made_by.side_by_side,
         seconds=round(made_by.timings_s["total"], 3),
     )
+    return True
 
 
 class _Progress:
@@ -147,9 +155,12 @@ class _Progress:
         self._next_at = time.monotonic() + pause
 
 
-def _fail(forecast_id: str, reason: str, *, permanent: bool) -> None:
+def _fail(forecast_id: str, reason: str, *, permanent: bool, cancelled: bool = False) -> None:
     job = current_job()
     tries = job.meta["tries"]
-    log.warning("forecast_failed", forecast=forecast_id, tries=tries, reason=reason, will_retry=not permanent)
+    if cancelled:
+        log.info("forecast_cancelled", forecast=forecast_id, tries=tries)
+    else:
+        log.warning("forecast_failed", forecast=forecast_id, tries=tries, reason=reason, will_retry=not permanent)
     with suppress(StoreUnavailableError):
         record_failure(job, reason, permanent=permanent)

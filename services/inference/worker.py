@@ -33,7 +33,7 @@ from services.inference.forecaster import Forecaster, panel_shape
 from services.inference.memory import keep_freed_memory
 from services.inference.precisions import has_kernels
 from services.inference.processors import cores_available
-from shared.errors import KronosLiveError, StoreUnavailableError
+from shared.errors import ForecastCancelledError, KronosLiveError, StoreUnavailableError
 from shared.forecast_queue import ForecastQueue, count_try, is_first_try, report_progress, request_of
 from shared.forecast_store import ForecastStore
 from shared.forecasts import ForecastRequest
@@ -149,6 +149,8 @@ class WarmWorker(SimpleWorker):
         try:
             with self.death_penalty_class(seconds, JobTimeoutException):
                 jobs.make_side_by_side(asked, partial(report_progress, together))
+        except ForecastCancelledError:
+            log.info("panel_cancelled", forecasts=list(asked))
         except Exception as error:
             foreseen = isinstance(error, KronosLiveError | JobTimeoutException)
             log.warning("panel_failed", forecasts=list(asked), reason=str(error), exc_info=not foreseen)
@@ -174,6 +176,11 @@ class WarmWorker(SimpleWorker):
             pipe.execute()
         for execution in executions:
             log.info("forecast_given_back", forecast=execution.job_id, reason="its worker was told to end")
+
+    def handle_exception(self, job: Job, *exc_info: Any) -> None:
+        """RQ logs how a job failed with its trace; that somebody cancelled it is no failure, and has been logged."""
+        if not isinstance(exc_info[1], ForecastCancelledError):
+            super().handle_exception(job, *exc_info)
 
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
         try:

@@ -6,6 +6,7 @@ Tells the story of one candle. When a cycle runs, and what happens after a faile
 from __future__ import annotations
 
 import hashlib
+from typing import cast
 
 from services.ingest.market import Found, Market
 from services.ingest.schedule import due_open_time, next_fetch_time
@@ -15,7 +16,7 @@ from shared.forecast_queue import ForecastQueue
 from shared.forecast_store import ForecastStore
 from shared.forecasts import SEED_LIMIT, ForecastOverrides, build_request, scheduled_forecast_id
 from shared.kline_store import KlineStore, SeriesStatus
-from shared.klines import KlineWindow, utc
+from shared.klines import IngestedOrigin, KlineWindow, utc
 from shared.logs import get_logger
 from shared.settings import Settings
 
@@ -23,7 +24,7 @@ log = get_logger(__name__)
 
 
 class Cycle:
-    """The configured series on its way from the market to the queue."""
+    """One series, the market's, on its way from the market to the queue."""
 
     def __init__(
         self,
@@ -36,8 +37,8 @@ class Cycle:
         queue: ForecastQueue,
     ) -> None:
         self._settings = settings
-        self._symbol = settings.data.symbol
-        self._interval = settings.data.interval
+        self.series = market.series
+        self._symbol, self._interval = market.series
         self._market = market
         self._clock = clock
         self._klines = klines
@@ -95,7 +96,7 @@ class Cycle:
             return SeriesStatus(
                 symbol=self._symbol,
                 interval=self._interval,
-                state=found.window.origin,
+                state=cast("IngestedOrigin", found.window.origin),  # a market finds no others
                 venue=found.window.venue,
                 origin=found.window.origin,
                 snapshot_id=snapshot_id,
@@ -119,7 +120,7 @@ class Cycle:
         history = len(window) if len(window) < self._settings.data.history_window else None
         request = build_request(
             self._settings,
-            ForecastOverrides.model_validate({"history": history}),
+            ForecastOverrides.model_validate({"symbol": self._symbol, "interval": self._interval, "history": history}),
             snapshot_id,
             scheduled=True,
             seed=seed_of(forecast_id),

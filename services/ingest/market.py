@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from services.ingest.venues.venue import Venue
 from shared.errors import UnknownSymbolError, VenueError
 from shared.klines import KlineWindow, utc
 from shared.logs import get_logger
-from shared.settings import SHORTEST_HISTORY, Settings
+from shared.settings import SHORTEST_HISTORY, Series, Settings
 
 # A venue's time this far ahead of ours is nonsense sooner than ours is wrong, and nothing would ever be new again after it
 # had been followed. One behind ours does no such harm: the next venue that is ahead of it is followed.
@@ -44,15 +45,15 @@ class Found:
 
 
 class Market:
-    """The configured venues. `now_ms` is our own clock, in UTC ms; `clock` learns the venue's."""
+    """The configured venues, asked for the first of the configured series unless `of` names another. `now_ms` is our own
+    clock, in UTC ms; `clock` learns the venue's.
+    """
 
     def __init__(self, settings: Settings, clock: VenueClock, now_ms: Callable[[], int]) -> None:
-        self._symbol = settings.data.symbol
-        self._interval = settings.data.interval
+        self.series = settings.data.all_series[0]
         self._count = settings.limits.max_history
         self._wanted = max(settings.data.history_window, settings.data.volatility_window + 1)
         self._search_seconds = settings.venues.search_seconds
-        self._series = f"{self._symbol} {self._interval}"
         self._clock = clock
         self._now_ms = now_ms
         self._venues = venues_of(settings)
@@ -60,6 +61,12 @@ class Market:
         self._allow_simulated = settings.data.allow_simulated and "recorded" not in settings.data.venues
         self._simulated = Simulated(now_ms)
         self._rests_until_ms: dict[str, int] = {}
+
+    def of(self, series: Series) -> Market:
+        """The same venues, asked for another series: one that wants to be left alone is left alone by all."""
+        other = copy(self)
+        other.series = series
+        return other
 
     def find(self, expected_open_ms: int | None, *, may_simulate: bool) -> Found:
         """The newest closed candles, from the first venue that has enough of them.
@@ -76,12 +83,12 @@ class Market:
             try:
                 klines = self._ask(venue, share, expected_open_ms)
             except VenueError as failure:
-                log.warning("venue_failed", series=self._series, venue=venue.source, reason=failure.message)
+                log.warning("venue_failed", series=str(self.series), venue=venue.source, reason=failure.message)
                 failures.append(failure)
                 continue
             if len(klines.window) >= self._wanted:
                 return Found(klines.window, None)
-            log.warning("history_too_short", series=self._series, venue=venue.source, candles=len(klines.window))
+            log.warning("history_too_short", series=str(self.series), venue=venue.source, candles=len(klines.window))
             failures.append(VenueError(self._too_short(venue, klines)))
             short.append(klines)
         best = max(short, key=lambda klines: len(klines.window), default=None)
@@ -99,7 +106,7 @@ class Market:
                 retry_after_s=rest_s,
             )
         try:
-            fetched = within(seconds, lambda: venue.fetch(self._symbol, self._interval, self._count))
+            fetched = within(seconds, lambda: venue.fetch(*self.series, self._count))
         except TimeoutError:
             raise VenueError(f"{venue.source} did not answer within {seconds:.1f} s.") from None
         except VenueError as error:
@@ -108,13 +115,13 @@ class Market:
             raise
         if fetched.origin == "live":
             self._refuse_nonsense(venue, fetched.now_ms)
-        klines = clean(fetched, self._symbol, self._interval)
-        due = due_open_time(self._interval, fetched.now_ms)
+        klines = clean(fetched, *self.series)
+        due = due_open_time(self.series.interval, fetched.now_ms)
         if fetched.origin == "live":
             due = max(due, expected_open_ms or due)
         log.info(
             "klines_fetched",
-            series=self._series,
+            series=str(self.series),
             venue=venue.source,
             candles=len(klines.window),
             candle=utc(klines.window.last_open_time_ms),
@@ -144,12 +151,12 @@ class Market:
         # A mistyped symbol gets an error, not a made-up market.
         mistyped = any(isinstance(failure, UnknownSymbolError) for failure in failures)
         if self._allow_simulated and may_simulate and not mistyped:
-            fetched = self._simulated.fetch(self._symbol, self._interval, self._count)
-            log.warning("klines_simulated", series=self._series, candle=utc(int(fetched.open_times_ms[-1])))
-            window = clean(fetched, self._symbol, self._interval).window
+            fetched = self._simulated.fetch(*self.series, self._count)
+            log.warning("klines_simulated", series=str(self.series), candle=utc(int(fetched.open_times_ms[-1])))
+            window = clean(fetched, *self.series).window
             return Found(window, f"These klines are simulated, since no venue gave any: {reasons}")
         pauses = [failure.retry_after_s or 0.0 for failure in failures]
-        raise VenueError(f"No venue gave klines of {self._series}: {reasons}", retry_after_s=min(pauses) or None)
+        raise VenueError(f"No venue gave klines of {self.series}: {reasons}", retry_after_s=min(pauses) or None)
 
 
 def venues_of(settings: Settings) -> list[Venue]:

@@ -1,11 +1,15 @@
-"""Waiting for work that may hang where no timeout of its own reaches it, such as the look-up of a name."""
+"""Work in the background: waited for no longer than it may take, or several side by side until one of them ends.
+
+Its threads are daemons: what hangs where no timeout of its own reaches it, such as the look-up of a name, keeps no process
+alive.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from threading import Thread
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 T = TypeVar("T")
 
@@ -13,8 +17,18 @@ T = TypeVar("T")
 def within(seconds: float, work: Callable[[], T]) -> T:
     """What `work` returns or raises; TimeoutError when that takes longer than `seconds`.
 
-    Work that hangs is left behind in a daemon thread: it ends by itself some time, and keeps no process alive.
+    Work that hangs is left behind and ends by itself some time.
     """
+    return _begin(work).result(timeout=seconds)
+
+
+def side_by_side(works: Sequence[Callable[[], NoReturn]]) -> NoReturn:
+    """Do what never returns, each in a thread of its own; raises what one of them raises, which leaves the others behind."""
+    ended, _ = wait([_begin(work) for work in works], return_when=FIRST_COMPLETED)
+    raise ended.pop().exception() or RuntimeError("what never ends has ended")
+
+
+def _begin(work: Callable[[], T]) -> Future[T]:
     outcome: Future[T] = Future()
 
     def run() -> None:
@@ -23,5 +37,5 @@ def within(seconds: float, work: Callable[[], T]) -> T:
         except BaseException as error:  # handed over to whoever waits
             outcome.set_exception(error)
 
-    Thread(target=run, name="venue", daemon=True).start()
-    return outcome.result(timeout=seconds)
+    Thread(target=run, daemon=True).start()
+    return outcome

@@ -6,6 +6,7 @@ Waits, backs off and keeps count of nothing else. What a cycle does is not known
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NoReturn
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, retry_if_result, wait_exponential
 
@@ -40,7 +41,7 @@ class Turns:
         self._clock = clock
         self._wait = wait
 
-    def run_forever(self) -> None:
+    def run_forever(self) -> NoReturn:
         """Never returns. Raises what trying again cannot mend, such as SettingsError."""
         expected: int | None = None
         next_at = self._next_fetch()
@@ -74,7 +75,12 @@ class Turns:
 
         def give_up(state: RetryCallState) -> bool:
             if _error(state) is not None:
-                log.error("candle_given_up", tries=state.attempt_number, next_fetch=utc(until_ms))
+                log.error(
+                    "candle_given_up",
+                    series=str(self._cycle.series),
+                    tries=state.attempt_number,
+                    next_fetch=utc(until_ms),
+                )
             self._report(_error(state), until_ms)
             return False
 
@@ -93,7 +99,8 @@ class Turns:
         """Make a failed try known; made-up klines are none, and the cycle has told of them."""
         if error is None:
             return
-        log.warning("cycle_failed", reason=error.message, next_fetch=utc(next_fetch_at_ms))
+        series = str(self._cycle.series)
+        log.warning("cycle_failed", series=series, reason=error.message, next_fetch=utc(next_fetch_at_ms))
         if isinstance(error, StoreUnavailableError):
             return
         try:

@@ -75,7 +75,7 @@ def forecast_pages(settings: Settings, stores: Stores, now_ms: Callable[[], int]
             forecast=forecast,
             next_update=next_update(situation, now),
             notices=latest_notices(situation, fresh),
-            computing=situation.coming is not None and situation.coming.state != "failed",
+            computing=situation.coming is not None and situation.coming.state in {"queued", "running"},
         )
 
     @pages.get("/forecasts/<forecast_id>")
@@ -129,6 +129,9 @@ def forecast_notices(forecast: Forecast) -> list[Notice]:
         notices.append(Notice("simulated", "SIMULATED DATA", text))
     if made.origin == "recorded":
         notices.append(Notice("recorded", "RECORDED DATA", "Klines from a file; its last candle is taken as now."))
+    if made.origin == "uploaded":
+        text = "Candles that were sent with the request; no venue vouches for them. The last one is taken as now."
+        notices.append(Notice("recorded", "UPLOADED DATA", text))
     if made.model.source == "bundled":
         stands_in = (
             f" stands in for {made.model_stands_in_for}, which could not be had" if made.model_stands_in_for else ""
@@ -142,6 +145,8 @@ def job_notice(job: JobStatus) -> Notice:
     """How a forecast on its way stands."""
     if job.state == "failed":
         return Notice("failed", "FORECAST FAILED", job.error or "", job=job)
+    if job.state == "cancelled":
+        return Notice("waiting", "FORECAST CANCELLED", job.error or "", job=job)
     if job.state == "running":
         tried = f", try {job.tries}" if job.tries > 1 else ""
         return Notice("waiting", "COMPUTING A FORECAST", f"{job.id}{tried}", job=job)

@@ -12,11 +12,28 @@ from flask import Flask, Response, make_response, render_template, request
 from pydantic import BaseModel, Field
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
-from shared.errors import KronosLiveError, NotFoundError, QueueFullError, RequestError, StoreUnavailableError
+from shared.errors import (
+    AlreadyEndedError,
+    KronosLiveError,
+    NotFoundError,
+    QueueFullError,
+    RequestError,
+    StillAnsweringError,
+    StoreUnavailableError,
+)
 from shared.logs import get_logger
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5  # for what passes by itself: a full queue, a Redis that restarts
+STATUS_OF: dict[type[KronosLiveError], int] = {
+    RequestError: 422,
+    NotFoundError: 404,
+    AlreadyEndedError: 409,
+    StillAnsweringError: 409,
+    QueueFullError: 429,
+    StoreUnavailableError: 503,
+}
+PASSES_BY_ITSELF = {StillAnsweringError, QueueFullError, StoreUnavailableError}
 FOR_PROGRAMS = ("/api/", "/openapi/", "/livez", "/readyz")
 
 log = get_logger(__name__)
@@ -88,15 +105,9 @@ def _our_error(error: KronosLiveError) -> Response:
 
 
 def _status_of(error: KronosLiveError) -> tuple[int, dict[str, str]]:
-    match error:
-        case RequestError():
-            return 422, {}
-        case NotFoundError():
-            return 404, {}
-        case QueueFullError():
-            return 429, {"Retry-After": str(RETRY_AFTER_S)}
-        case StoreUnavailableError():
-            return 503, {"Retry-After": str(RETRY_AFTER_S)}
+    for kind, status in STATUS_OF.items():
+        if isinstance(error, kind):
+            return status, {"Retry-After": str(RETRY_AFTER_S)} if kind in PASSES_BY_ITSELF else {}
     return 500, {}
 
 

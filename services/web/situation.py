@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import Field
 
@@ -17,7 +17,7 @@ from shared.forecast_store import ForecastStore
 from shared.forecasts import Contract, Forecast, JobStatus, scheduled_forecast_id
 from shared.freshness import GRACE_MS, as_of, ingest_is_silent
 from shared.kline_store import KlineStore, SeriesStatus, describe_missing_series
-from shared.klines import Interval, Origin, utc
+from shared.klines import IngestedOrigin, Interval, Origin, utc
 from shared.redis_questions import Answers, Question
 
 
@@ -108,7 +108,8 @@ def freshness(situation: Situation, latest: Forecast, now_ms: int) -> Freshness:
         since_ms = due_ms if due_ms <= now_ms or series is None else series.checked_at_ms
         reason = _why_nothing_newer(situation, latest)
         return Freshness(state="stale", since=_moment(since_ms), reason=reason, next_update=next_at)
-    return Freshness(state=latest.provenance.origin, since=None, reason=None, next_update=next_at)
+    origin = cast("IngestedOrigin", latest.provenance.origin)  # the schedule's: it follows no others
+    return Freshness(state=origin, since=None, reason=None, next_update=next_at)
 
 
 def next_update(situation: Situation, now_ms: int) -> datetime | None:
@@ -150,6 +151,8 @@ def _what_holds_up(situation: Situation) -> list[str]:
             sentences.append("The newest candle's forecast has not been asked for yet.")
         case JobStatus(state="failed", error=error):
             sentences.append(f"Its forecast failed: {error}")
+        case JobStatus(state="cancelled"):
+            sentences.append("Its forecast was cancelled.")
         case JobStatus(state="running"):
             sentences.append("Its forecast is being computed.")
         case JobStatus(position=position):
@@ -159,7 +162,12 @@ def _what_holds_up(situation: Situation) -> list[str]:
 
 def labels(origin: Origin, model_source: str) -> list[str]:
     """What must never be overlooked about a forecast; empty where klines are live and the model is as configured."""
-    by_origin = {"live": [], "recorded": ["RECORDED DATA"], "simulated": ["SIMULATED DATA"]}
+    by_origin = {
+        "live": [],
+        "recorded": ["RECORDED DATA"],
+        "simulated": ["SIMULATED DATA"],
+        "uploaded": ["UPLOADED DATA"],
+    }
     return [*by_origin[origin], *(["BUNDLED MODEL"] if model_source == "bundled" else [])]
 
 

@@ -69,7 +69,7 @@ def _refuse_other_sites(request: Request) -> None:
     if foreign_origin or request.headers.get("Sec-Fetch-Site") == "cross-site":
         raise Refused(
             403,
-            f"A page of another site ({origin or 'unnamed'}) may not ask for forecasts here; "
+            f"A page of another site ({origin or 'unnamed'}) may not ask for or cancel forecasts here; "
             f"call the API from this site or from a program.",
             field="Origin",
         )
@@ -93,7 +93,7 @@ def _check_token(request: Request, token: str) -> None:
         return
     raise Refused(
         401,
-        'Asking for forecasts needs the header "Authorization: Bearer ..." with the server\'s web.write_token.',
+        'Asking for and cancelling forecasts needs the header "Authorization: Bearer ..." with the server\'s web.write_token.',
         field="Authorization",
         headers={"WWW-Authenticate": 'Bearer realm="Kronos Live"'},
     )

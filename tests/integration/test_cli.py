@@ -105,8 +105,9 @@ def test_several_symbols_become_a_panel_told_as_one_list(
         words += ["--symbol", symbol]
     ids = run(*words).stdout.split()
     assert [stores.queue.status(one).state for one in ids] == ["queued", "queued"]
-    queued = json.loads(run(*words, "--json").stdout)
-    assert [one["position"] for one in queued] == [2, 3]
+    again = run(*words, "--json")
+    assert [(one["id"], one["position"]) for one in json.loads(again.stdout)] == [(ids[0], 0), (ids[1], 1)]
+    assert again.stderr.count("was asked for before on this candle") == 2
     with service("worker", environment, tmp_path):
         told = json.loads(run(*words, "--wait", "--json").stdout)
         shown = run(*words, "--wait").stdout

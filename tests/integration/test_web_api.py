@@ -55,7 +55,7 @@ def test_what_a_person_asks_for_reaches_the_queue_as_asked(web: httpx.Client, re
 
 def test_two_forecasts_that_name_no_seed_get_different_ones(web: httpx.Client, redis: Redis, stores: Stores) -> None:
     ingested(stores)
-    ids = [web.post("/api/v1/forecasts", json={}).json()["id"] for _ in range(2)]
+    ids = [web.post("/api/v1/forecasts", json={"horizon": horizon}).json()["id"] for horizon in (3, 4)]
     assert enqueued_request(redis, ids[0]).seed != enqueued_request(redis, ids[1]).seed
 
 

@@ -140,7 +140,7 @@ def test_a_body_of_another_type_is_refused_by_its_type(web: httpx.Client, kind: 
 
 def test_two_megabytes_of_body_are_too_much(web: httpx.Client) -> None:
     refused = problem(web.post(ASK, content=b" " * 2_000_000, headers={"Content-Type": "application/json"}), 413)
-    assert "65536 bytes" in refused["detail"]
+    assert "524288 bytes" in refused["detail"]
     assert "limits.max_body_bytes" in refused["detail"]
 
 
@@ -196,7 +196,7 @@ def test_the_list_of_a_series_that_is_not_ingested_is_not_found(web: httpx.Clien
 
 def test_an_address_that_is_not_there_and_a_method_that_is_not_possible_are_problems(web: httpx.Client) -> None:
     problem(web.get("/api/v1/nothing"), 404)
-    refused = web.delete(f"{ASK}/unknown")
+    refused = web.put(f"{ASK}/unknown")
     problem(refused, 405)
     assert "GET" in refused.headers["Allow"]
 

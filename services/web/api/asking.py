@@ -1,4 +1,7 @@
-"""Asking for forecasts. What may be asked for is checked in shared/adhoc_forecasts.py, for the command line alike."""
+"""Asking for forecasts, and cancelling them.
+
+What may be asked for is checked in shared/adhoc_forecasts.py, for the command line alike.
+"""
 
 from __future__ import annotations
 
@@ -6,47 +9,114 @@ from collections.abc import Callable
 
 from flask import Response, request
 from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.data_type import DataType
+from flask_openapi3.models.media_type import MediaType
+from flask_openapi3.models.schema import Schema
 from flask_openapi3.utils import parse_body
+from pydantic import BaseModel, Field
 
 from services.web.api.answers import json_answer
-from services.web.api.bodies import json_body
-from services.web.api.contracts import WRITE_TOKEN, AcceptedAnswer, PanelAnswer, PanelMember, problems
+from services.web.api.bodies import decoded_json, decoded_text, parameters, raw_body
+from services.web.api.contracts import (
+    WRITE_TOKEN,
+    AcceptedAnswer,
+    AskedAnswer,
+    ForecastPath,
+    PanelAnswer,
+    PanelMember,
+    problems,
+)
+from services.web.idempotency import answered_once
 from services.web.situation import Stores
 from services.web.write_access import check_write_access
-from shared.adhoc_forecasts import ask_for_forecasts, read_wishes
-from shared.forecasts import ForecastOverrides
+from shared.adhoc_forecasts import ask_for_forecasts, read_csv_wishes, read_wishes
+from shared.errors import AlreadyEndedError
+from shared.forecast_queue import Asked
+from shared.forecasts import ForecastOverrides, JobStatus
 from shared.settings import Settings
+
+CSV = "text/csv"
+CSV_BODY = "candles, oldest first; the first line names open_time (UTC ms), open, high, low, close, volume and, if known, amount"
+WRITING: list[dict[str, list[str]]] = [{}, {WRITE_TOKEN: []}]  # a token is asked for where one is configured
+
+
+class AskingHeaders(BaseModel):
+    key: str | None = Field(
+        default=None,
+        alias="Idempotency-Key",
+        description="1 to 255 printable characters, new for each request: sent again with the same request within a day, it "
+        "gets the same answer, and nothing is carried out twice; with another request it is refused (422)",
+    )
 
 
 def add_asking(api: APIBlueprint, settings: Settings, stores: Stores, now_ms: Callable[[], int]) -> None:
     content, schemas = parse_body(ForecastOverrides)
     api.components_schemas.update(schemas)
-    body = {"requestBody": {"content": content, "required": False}}
+    csv = MediaType(schema=Schema(type=DataType.STRING, description=CSV_BODY))
+    body = {"requestBody": {"content": {**content, CSV: csv}, "required": False}}
 
     @api.post(
         "/forecasts",
-        responses={202: AcceptedAnswer, **problems(400, 401, 403, 413, 415, 422, 429)},
-        security=[{}, {WRITE_TOKEN: []}],  # asked for where one is configured
+        responses={200: AcceptedAnswer, 202: AcceptedAnswer, **problems(400, 401, 403, 409, 413, 415, 422, 429)},
+        security=WRITING,
         openapi_extensions=body,
     )
-    def ask() -> Response:
+    def ask(header: AskingHeaders) -> Response:  # noqa: ARG001 - it describes the header; services/web/idempotency.py reads it
         """Ask for a forecast; an empty body asks for the configured one.
 
         It is computed by a worker; follow it at the address in Location. The same seed on the same snapshot gives the
         same paths. `symbols` asks for a panel: a forecast of each, all accepted or none, with the addresses in the
         body instead of a Location; a seed that is named is used for each.
+
+        `klines` brings candles of your own in place of a symbol, closed and without a gap. A body of text/csv does the
+        same, with all other fields as parameters of the address. What comes of them is labelled UPLOADED DATA.
+
+        What waits, runs or is finished with the same wishes on the same candle is given back instead of being computed
+        again: then `reused` is true, and the status is 200 where nothing new was enqueued. A request that names no seed
+        asks for any draw; name a seed to get another.
         """
         check_write_access(request, settings.web)
-        wishes = read_wishes(settings, json_body(settings.limits.max_body_bytes))
-        ids = ask_for_forecasts(settings, stores.klines, stores.queue, wishes, now_ms())
-        asked = [(stores.queue.status(one), f"{api.url_prefix}/forecasts/{one}") for one in ids]
+        raw = raw_body(settings.limits.max_body_bytes)
+        return answered_once(request, raw, stores.queue.answers, lambda: _ask(raw))
+
+    def _ask(raw: bytes) -> Response:
+        if request.mimetype == CSV:
+            wishes = read_csv_wishes(settings, decoded_text(raw), parameters())
+        else:
+            wishes = read_wishes(settings, decoded_json(raw))
+        asked = ask_for_forecasts(settings, stores.klines, stores.forecasts, stores.queue, wishes, now_ms())
+        status = 200 if all(one.reused for one in asked) else 202
         if wishes.symbols is None:
-            [(job, address)] = asked
-            return json_answer(job, 202, {"Location": address})
-        panel = zip(wishes.symbols, asked, strict=True)
-        return json_answer(
-            PanelAnswer(
-                forecasts=[PanelMember(**dict(job), symbol=symbol, address=address) for symbol, (job, address) in panel]
-            ),
-            202,
-        )
+            [job] = asked
+            answer = AskedAnswer(**dict(_how_it_stands(job)), reused=job.reused)
+            return json_answer(answer, status, {"Location": _address(job)})
+        members = [
+            PanelMember(**dict(_how_it_stands(job)), reused=job.reused, symbol=symbol, address=_address(job))
+            for symbol, job in zip(wishes.symbols, asked, strict=True)
+        ]
+        return json_answer(PanelAnswer(forecasts=members), status)
+
+    def _how_it_stands(asked: Asked) -> JobStatus:
+        if stores.forecasts.exists(asked.forecast_id):  # the queue need not know of it any more
+            return JobStatus(id=asked.forecast_id, state="finished")
+        return stores.queue.status(asked.forecast_id)
+
+    def _address(asked: Asked) -> str:
+        return f"{api.url_prefix}/forecasts/{asked.forecast_id}"
+
+    @api.delete(
+        "/forecasts/<forecast_id>",
+        responses={200: JobStatus, **problems(401, 403, 404, 409)},
+        security=WRITING,
+    )
+    def cancel(path: ForecastPath) -> Response:
+        """Cancel a forecast that waits or runs.
+
+        One that waits leaves the queue at once. The worker of one that runs stops drawing within moments; where it
+        draws others beside it, it goes on for those. Nothing of a cancelled forecast is stored. To cancel twice is to
+        cancel once; what has finished or failed cannot be cancelled (409).
+        """
+        check_write_access(request, settings.web)
+        if stores.forecasts.exists(path.forecast_id):
+            raise AlreadyEndedError(f"Forecast {path.forecast_id} is finished and can no longer be cancelled.")
+        return json_answer(stores.queue.cancel(path.forecast_id))

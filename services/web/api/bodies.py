@@ -47,8 +47,8 @@ def refuse_parameters(error: ValidationError) -> NoReturn:
     )
 
 
-def json_body(limit: int) -> object:
-    """The decoded body of at most `limit` bytes; an empty one is an empty wish. Raises Refused (400, 413 or 415)."""
+def raw_body(limit: int) -> bytes:
+    """The body of at most `limit` bytes. Raises Refused (400 or 413)."""
     raw = request.stream.read(limit + 1)  # ours, since werkzeug cuts a body of unstated length at its limit in silence
     if len(raw) > limit:
         raise Refused(413, f"The body is larger than the {limit} bytes that are allowed (limits.max_body_bytes).")
@@ -56,13 +56,18 @@ def json_body(limit: int) -> object:
         raise Refused(
             400, f"The body ended after {len(raw)} of the {request.content_length} bytes that were announced."
         )
+    return raw
+
+
+def decoded_json(raw: bytes) -> object:
+    """What a body holds; an empty one is an empty wish. Raises Refused (400 or 415)."""
     if not raw.strip():
         return {}
     if not request.is_json:
         raise Refused(
             415,
-            f"The body is {request.mimetype or 'of no stated type'}, but allowed is application/json: "
-            f"send the header Content-Type: application/json.",
+            f"The body is {request.mimetype or 'of no stated type'}, but allowed is application/json, or text/csv "
+            f"for candles: send the header Content-Type.",
             field="Content-Type",
         )
     try:
@@ -70,6 +75,22 @@ def json_body(limit: int) -> object:
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise Refused(400, f"The body is not valid JSON: {reason}.") from None
+
+
+def decoded_text(raw: bytes) -> str:
+    """What a body of text holds. Raises Refused (400)."""
+    try:
+        return raw.decode("utf-8-sig")  # spreadsheets begin a file with a mark
+    except UnicodeDecodeError as error:
+        raise Refused(400, f"The body is not text in UTF-8: {error.reason} at byte {error.start}.") from None
+
+
+def parameters() -> dict[str, str]:
+    """The parameters of the address, each given once. Raises RequestError."""
+    for name, values in request.args.lists():
+        if len(values) > 1:
+            raise RequestError(f"{name} is given {len(values)} times, but allowed is once.", field=name)
+    return request.args.to_dict()
 
 
 def _refuse_constant(name: str) -> NoReturn:

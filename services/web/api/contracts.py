@@ -174,8 +174,17 @@ class LatestAnswer(ForecastAnswer):
     freshness: Freshness
 
 
-class PanelMember(JobStatus):
-    """One forecast of a panel, on its way."""
+class AskedAnswer(JobStatus):
+    """A forecast that was asked for, and how it stands."""
+
+    reused: bool = Field(
+        description="whether it had been asked for before: on the same candle with the same wishes, of which a seed that "
+        "is named is one; who names none gets whichever is there"
+    )
+
+
+class PanelMember(AskedAnswer):
+    """One forecast of a panel."""
 
     symbol: Symbol
     address: str = Field(description="where to follow it, as Location is for a single forecast")
@@ -187,7 +196,7 @@ class PanelAnswer(Contract):
     forecasts: list[PanelMember] = Field(description="in the order of the symbols")
 
 
-class AcceptedAnswer(RootModel[JobStatus | PanelAnswer]):
+class AcceptedAnswer(RootModel[AskedAnswer | PanelAnswer]):
     """A forecast on its way, or, where `symbols` were named, all of them."""
 
 

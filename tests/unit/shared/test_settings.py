@@ -41,6 +41,20 @@ def test_a_list_is_written_with_commas_in_the_environment(monkeypatch: pytest.Mo
     assert load_settings().data.venues == ("okx", "bybit")
 
 
+def test_several_series_are_kept_up_each_once_and_the_default_one_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [str(one) for one in load_settings().data.all_series] == ["BTCUSDT 1h"]
+    monkeypatch.setenv("KRONOS_DATA__SERIES", "ETHUSDT:1h, BTCUSDT:1h, BTCUSDT:4h, ETHUSDT:1h")
+    assert [str(one) for one in load_settings().data.all_series] == ["BTCUSDT 1h", "ETHUSDT 1h", "BTCUSDT 4h"]
+
+
+def test_a_recording_is_one_series_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KRONOS_DATA__VENUES", "recorded")
+    monkeypatch.setenv("KRONOS_DATA__RECORDED_FILE", "klines.csv")
+    monkeypatch.setenv("KRONOS_DATA__SERIES", "ETHUSDT:1h")
+    with pytest.raises(SettingsError, match=r"data\.series names ETHUSDT:1h, but data\.recorded_file holds one series"):
+        load_settings()
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "expected"),
     [
@@ -51,6 +65,8 @@ def test_a_list_is_written_with_commas_in_the_environment(monkeypatch: pytest.Mo
         ("KRONOS_MODEL__MODEL_NAME", "GPT", ("model.model_name", "'GPT'", "Kronos-base")),
         ("KRONOS_MODEL__DEVICE", "gpu", ("model.device", "'gpu'", "cuda:N")),
         ("KRONOS_DATA__INTERVAL", "7m", ("data.interval", "'7m'", "15m")),
+        ("KRONOS_DATA__SERIES", "ETHUSDT", ("data.series", "'ETHUSDT'", "ETHUSDT:1h")),
+        ("KRONOS_DATA__SERIES", "ETHUSDT:7m", ("data.series", "'ETHUSDT:7m'", "ETHUSDT:1h")),
         ("KRONOS_DATA__VENUES", "kraken", ("data.venues", "'kraken'", "bybit")),
         ("KRONOS_DATA__VENUES", "recorded", ("recorded", "data.recorded_file")),
         ("KRONOS_DATA__HISTORY_WINDOW", "1500", ("data.history_window", "1500", "limits.max_history")),

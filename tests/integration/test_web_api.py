@@ -177,6 +177,17 @@ def test_all_paths_come_as_csv_and_read_back_as_they_were_stored(web: httpx.Clie
     assert rows[0]["open_time"] == f"{first}Z"
 
 
+def test_all_paths_come_as_binary_too_in_the_shape_that_the_record_says(web: httpx.Client, stores: Stores) -> None:
+    forecast = forecast_stored(stores, ingested(stores))
+    answer = web.get(f"/api/v1/forecasts/{forecast.id}/paths.bin")
+    assert answer.headers["Content-Type"] == "application/octet-stream"
+    read = np.frombuffer(answer.content, dtype="<f4").reshape(forecast.paths.shape)
+    np.testing.assert_array_equal(read, stores.forecasts.load_paths(forecast.id))
+    again = web.get(f"/api/v1/forecasts/{forecast.id}/paths.bin", headers={"If-None-Match": answer.headers["ETag"]})
+    assert again.status_code == 304
+    assert web.get("/api/v1/forecasts/adhoc-none/paths.bin").status_code == 404
+
+
 def test_the_chart_shows_the_klines_that_the_forecast_was_made_on(
     web: httpx.Client, redis: Redis, stores: Stores
 ) -> None:
@@ -245,6 +256,7 @@ def test_the_api_describes_itself_and_its_answers_are_as_described(web: httpx.Cl
         "/api/v1/forecasts/latest",
         "/api/v1/forecasts/{forecast_id}",
         "/api/v1/forecasts/{forecast_id}/paths.csv",
+        "/api/v1/forecasts/{forecast_id}/paths.bin",
         "/api/v1/forecasts/{forecast_id}/chart.json",
         "/api/v1/series",
     }

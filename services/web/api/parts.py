@@ -20,6 +20,10 @@ from shared.forecasts import Forecast
 
 def add_parts(api: APIBlueprint, stores: Stores) -> None:
     csv = {"description": "path,step,open_time,open,high,low,close,volume,amount", "content": {"text/csv": {}}}
+    binary = {
+        "description": "little-endian float32 in C order, [paths, horizon, columns] as `forecast.paths` says",
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
     figure = {"description": "a Plotly figure, times in UTC ms", "content": {"application/json": {}}}
 
     @api.get("/forecasts/<forecast_id>/paths.csv", responses={200: csv, **problems(404)})
@@ -30,6 +34,13 @@ def add_parts(api: APIBlueprint, stores: Stores) -> None:
         response = Response(rows, mimetype="text/csv")
         response.headers["Content-Disposition"] = f'attachment; filename="{forecast.id}-paths.csv"'
         return response
+
+    @api.get("/forecasts/<forecast_id>/paths.bin", responses={200: binary, **problems(404)})
+    def paths_binary(path: ForecastPath) -> Response:
+        """All paths of a forecast as drawn, for programs that count in them."""
+        load_finished(stores, path.forecast_id)
+        drawn = stores.forecasts.load_paths(path.forecast_id)
+        return conditional(Response(drawn.astype("<f4").tobytes(), mimetype="application/octet-stream"))
 
     @api.get("/forecasts/<forecast_id>/chart.json", responses={200: figure, **problems(404)})
     def chart(path: ForecastPath) -> Response:

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from flask import Blueprint, Response, make_response, render_template
+from flask import Blueprint, Response, g, make_response, render_template, request
 
 from services.web import formats
 from services.web.api.answers import find_forecast
 from services.web.conditional import conditional
+from services.web.languages import HTML_NAMES, LANGUAGES, language_of, translator
 from services.web.situation import (
     Freshness,
     Situation,
@@ -26,7 +27,7 @@ from services.web.situation import (
     why_no_forecast,
 )
 from shared.errors import NotFoundError
-from shared.forecasts import Forecast, JobStatus, band_name, why_no_amplification
+from shared.forecasts import Band, Forecast, JobStatus, band_name, why_no_amplification
 from shared.prices import price
 from shared.settings import Settings
 
@@ -53,6 +54,7 @@ def forecast_pages(settings: Settings, stores: Stores, now_ms: Callable[[], int]
     pages.add_app_template_filter(lambda at_ms: datetime.fromtimestamp(at_ms / 1000, UTC), "moment")
     for show in (
         band_name,
+        band_words,
         why_no_amplification,
         price,
         formats.percent,
@@ -62,6 +64,11 @@ def forecast_pages(settings: Settings, stores: Stores, now_ms: Callable[[], int]
         formats.expected_return,
     ):
         pages.add_app_template_filter(show)
+
+    pages.before_app_request(choose_language)
+    pages.app_context_processor(
+        lambda: {"t": g.say, "language": g.language, "languages": LANGUAGES, "html_language": HTML_NAMES[g.language]}
+    )
 
     @pages.get("/")
     def latest() -> Response:
@@ -93,6 +100,16 @@ def forecast_pages(settings: Settings, stores: Stores, now_ms: Callable[[], int]
         )
 
     return pages
+
+
+def choose_language() -> None:
+    g.language = language_of(request)
+    g.say = translator(g.language)
+
+
+def band_words(band: Band) -> str:
+    """What a band is called, in the person's language."""
+    return str(g.say("chart.range") if band.kind == "range" else g.say("chart.band", level=band.level))
 
 
 def latest_notices(situation: Situation, fresh: Freshness | None) -> list[Notice]:

@@ -4,6 +4,7 @@ const zone = new Intl.DateTimeFormat(undefined, { timeZoneName: "short" });
 const absolute = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 
 export const zoneName = () => zone.formatToParts(new Date()).find((part) => part.type === "timeZoneName").value;
+export const absoluteTime = (moment) => absolute.format(moment);
 export const clockTime = (moment) => moment.toLocaleTimeString();
 
 function span(ms) {

@@ -29,6 +29,11 @@ def error_interval(share: Probability) -> str:
     return f"{low:.{digits}f}–{high:.{digits}f}\u00a0%"
 
 
+def return_interval(lower: float, upper: float) -> str:
+    """−0.10 to +0.54 %, as a return and its error are written."""
+    return f"{signed_percent(lower).removesuffix(chr(0xA0) + '%')} – {signed_percent(upper)}"
+
+
 def span(milliseconds: int) -> str:
     """A length of time in its largest whole unit: 24 h, 90 min, 14 d."""
     for unit_ms, unit in ((DAY_MS, "d"), (HOUR_MS, "h")):

@@ -17,6 +17,7 @@ from services.web import formats
 from services.web.api.answers import find_forecast
 from services.web.conditional import conditional
 from services.web.languages import HTML_NAMES, LANGUAGES, language_of, translator
+from services.web.monte_carlo import ReturnEstimate, return_estimate
 from services.web.situation import (
     Freshness,
     Situation,
@@ -62,6 +63,7 @@ def forecast_pages(settings: Settings, stores: Stores, now_ms: Callable[[], int]
         formats.error_interval,
         formats.span,
         formats.expected_return,
+        return_words,
     ):
         pages.add_app_template_filter(show)
 
@@ -77,6 +79,7 @@ def forecast_pages(settings: Settings, stores: Stores, now_ms: Callable[[], int]
         forecast = situation.latest
         fresh = freshness(situation, forecast, now) if forecast else None
         return _page(
+            stores,
             symbol=situation.symbol,
             interval=situation.interval,
             forecast=forecast,
@@ -91,6 +94,7 @@ def forecast_pages(settings: Settings, stores: Stores, now_ms: Callable[[], int]
             raise NotFoundError(f"There is no forecast {forecast_id!r}.")
         found = find_forecast(stores, forecast_id)
         return _page(
+            stores,
             symbol=found.forecast.request.symbol if found.forecast else "Forecast",
             interval=found.forecast.request.interval if found.forecast else None,
             forecast=found.forecast,
@@ -110,6 +114,10 @@ def choose_language() -> None:
 def band_words(band: Band) -> str:
     """What a band is called, in the person's language."""
     return str(g.say("chart.range") if band.kind == "range" else g.say("chart.band", level=band.level))
+
+
+def return_words(estimate: ReturnEstimate) -> str:
+    return formats.return_interval(estimate.lower, estimate.upper)
 
 
 def latest_notices(situation: Situation, fresh: Freshness | None) -> list[Notice]:
@@ -165,8 +173,18 @@ def job_notice(job: JobStatus) -> Notice:
     return Notice("waiting", "FORECAST QUEUED", f"{job.id}, {job.position or 0} before it in the queue.", job=job)
 
 
-def _page(*, computing: bool, **shown: Any) -> Response:
+def _estimate(stores: Stores, forecast: Forecast | None) -> ReturnEstimate | None:
+    """None also where retention drops the paths between the two looks."""
+    try:
+        return return_estimate(forecast, stores.forecasts.load_paths(forecast.id)) if forecast else None
+    except NotFoundError:
+        return None
+
+
+def _page(stores: Stores, *, computing: bool, **shown: Any) -> Response:
     without = POLL_S if shown["forecast"] else POLL_WITHOUT_FORECAST_S
     poll_s = POLL_WHILE_COMPUTING_S if computing else without
-    response = make_response(render_template("forecast.html", poll_s=poll_s, **shown))
+    response = make_response(
+        render_template("forecast.html", poll_s=poll_s, estimate=_estimate(stores, shown["forecast"]), **shown)
+    )
     return conditional(response)

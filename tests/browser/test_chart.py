@@ -13,10 +13,9 @@ from playwright.sync_api import Page, expect
 from services.inference.path_statistics import wilson_share
 from services.web.situation import Stores
 from shared.forecasts import Forecast
-from shared.klines import CLOSE, HIGH, LOW, OPEN, VOLUME
+from shared.klines import CLOSE, HIGH, LOW, OPEN
 from tests.browser.conftest import PHONE
 from tests.browser.test_page import drawn
-from tests.processes import eventually
 from tests.web_server import forecast_stored, ingested
 
 
@@ -155,3 +154,79 @@ def test_what_a_person_has_chosen_stays_when_the_next_forecast_comes(
     expect(slider).to_be_focused()
     assert page.evaluate("window.chartBefore === document.getElementById('chart')")
     assert page.locator("#chart .main-svg").count() > 0
+
+
+def touched(stores: Stores, forecast: Forecast, price: float) -> int:
+    """How many paths reach a price, by all four prices of their candles."""
+    prices = stored_paths(stores, forecast)[:, :, : CLOSE + 1]
+    reached = prices >= price if price >= forecast.last_close else prices <= price
+    return int(reached.any(axis=(1, 2)).sum())
+
+
+@pytest.mark.parametrize("share", [1.01, 0.99, 1.2])
+def test_a_typed_price_is_touched_as_often_as_the_stored_paths_say(
+    page: Page, web_address: str, stores: Stores, share: float
+) -> None:
+    forecast = forecast_stored(stores, ingested(stores))
+    page.goto(web_address)
+    drawn(page)
+    price = round(forecast.last_close * share, 2)
+    page.get_by_label("Price", exact=True).fill(str(price))
+    expected = wilson_share(touched(stores, forecast, price), 30)
+    expect(page.locator("#touch-share")).to_have_text(f"{expected.value * 100:.1f}\u00a0%")
+    expect(page.locator("#touch-note")).to_contain_text(f"{expected.paths} of 30 paths")
+    expect(page.locator("#touch-note")).to_contain_text("rise to" if share > 1 else "fall to")
+    digits = 0 if expected.lower >= 0.01 and expected.upper <= 0.99 else 1
+    interval = f"({expected.lower * 100:.{digits}f}–{expected.upper * 100:.{digits}f}\u00a0%)"
+    expect(page.locator("#touch-error")).to_have_text(interval)
+    line = page.locator("#touch-line")
+    expect(line).to_have_attribute("aria-valuenow", f"{price:g}" if price.is_integer() else str(price))
+    outside = page.evaluate(
+        "(price) => { const [low, high] = chart._fullLayout.yaxis.range; return price > high }", price
+    )
+    assert ("outside" in (line.get_attribute("class") or "")) is outside
+
+
+def test_a_price_is_dragged_along_the_chart_and_moved_with_the_keys(
+    page: Page, web_address: str, stores: Stores
+) -> None:
+    forecast = forecast_stored(stores, ingested(stores))
+    page.goto(web_address)
+    drawn(page)
+    page.get_by_role("button", name="Log").click()  # the line must find its price on either scale
+    field = page.get_by_label("Price", exact=True)
+    field.fill(str(round(forecast.last_close, 2)))
+    line = page.locator("#touch-line")
+    box = line.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 12)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] - 18, steps=4)
+    page.mouse.up()
+    price = float(field.input_value())
+    assert price > forecast.last_close
+    at = page.evaluate(
+        "(price) => { const { yaxis } = chart._fullLayout; return yaxis._offset + yaxis.d2p(price) }", price
+    )
+    assert line.evaluate("(one) => parseFloat(one.style.top)") == pytest.approx(at, abs=1)
+    expect(page.locator("#touch-note")).to_contain_text(f"{touched(stores, forecast, price)} of 30 paths")
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 90)  # let go: it stays
+    assert float(field.input_value()) == price
+    line.focus()
+    page.keyboard.press("ArrowDown")
+    assert float(field.input_value()) == pytest.approx(price - 0.001 * forecast.last_close, abs=0.011)
+
+
+def test_each_figure_has_its_monte_carlo_error_drawn(page: Page, web_address: str, stores: Stores) -> None:
+    forecast = forecast_stored(stores, ingested(stores))
+    page.goto(web_address)
+    drawn(page)
+    bars = page.locator(".figures .meter i")
+    expect(bars).to_have_count(3)
+    widths = bars.evaluate_all("all => all.map((one) => one.getBoundingClientRect().width)")
+    assert min(widths) > 5
+    returns = stored_paths(stores, forecast)[:, -1, CLOSE] / forecast.last_close - 1
+    half = 1.96 * returns.std(ddof=1) / np.sqrt(30) * 100
+    centre = (forecast.close.mean[-1] / forecast.last_close - 1) * 100
+    low, high = (f"{value:+.2f}".replace("-", "−") for value in (centre - half, centre + half))
+    expect(page.locator("#expected-return-error")).to_have_text(f"({low} – {high}\u00a0%)")

@@ -103,7 +103,7 @@ def _band_traces(forecast: Forecast, band: Band) -> list[Trace]:
             "x": [forecast.last_open_time_ms, *forecast.open_times_ms],
             "y": [forecast.last_close, *_drawable(edge)],
             "line": {"width": 0},
-            "meta": {"role": f"band {band.level}"},
+            "meta": {"role": f"band {band.level}", "kind": band.kind},
         }
         for edge in (band.lower, band.upper)
     )
@@ -114,7 +114,7 @@ def _band_traces(forecast: Forecast, band: Band) -> list[Trace]:
             "name": band_name(band),
             "fill": "tonexty",
             "customdata": lower["y"],
-            "hovertemplate": "%{customdata:,.7~g} to %{y:,.7~g}",
+            "hovertemplate": "%{customdata:,.7~g} – %{y:,.7~g}",
         },
     ]
 

@@ -7,7 +7,8 @@ English is the catalogue that the others are measured by; that they have the sam
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -22,12 +23,21 @@ PARAMETER = "lang"
 Translate = Callable[..., Markup]
 
 
+@dataclass(frozen=True)
+class Saying:
+    """A sentence that is said in whichever language: its key, and the values that come into it."""
+
+    key: str
+    values: Mapping[str, object] = field(default_factory=dict)
+
+
 def language_of(request: Request) -> str:
     """The language asked for in the address, else chosen here before, else the browser's, else English."""
     for chosen in (request.args.get(PARAMETER), request.cookies.get(COOKIE)):
         if chosen in LANGUAGES:
             return chosen
-    return request.accept_languages.best_match(LANGUAGES, "en") or "en"
+    preferred = (tag.split("-")[0].lower() for tag in request.accept_languages.values())  # the most wanted first
+    return next((language for language in preferred if language in LANGUAGES), "en")
 
 
 @cache
@@ -45,3 +55,8 @@ def translator(language: str) -> Translate:
         return Markup(escape(catalogue[key])).format(**values)  # noqa: S704 - escaped right here
 
     return say
+
+
+def in_english(sayings: Sequence[Saying]) -> str:
+    """Sentences for programs, which are spoken to in English."""
+    return " ".join(words("en")[saying.key].format(**saying.values) for saying in sayings)

@@ -3,7 +3,7 @@
 import { fetchPaths } from "./paths.js";
 import { zoneName } from "./times.js";
 import { showChoices, view } from "./view.js";
-import { say } from "./words.js";
+import { language, say } from "./words.js";
 
 const MOST_PATHS_DRAWN = 100;
 
@@ -27,6 +27,23 @@ export function colour(name) {
 export const withAlpha = (rgb, alpha) => rgb.replace(/^rgb\((.*)\)$/, `rgba($1, ${alpha})`);
 
 const bandStyle = (alpha) => ({ fillcolor: withAlpha(colour("mean"), alpha) });
+
+/** What a trace is called in the hover, where its role alone does not say it. */
+function nameOf({ name, meta: { role, kind } }) {
+  const level = role.match(/^band (\d+)$/)?.[1];
+  return level && name ? { name: kind === "range" ? say("chart.range") : say("chart.band", { level }) } : {};
+}
+
+const WATERMARKS = { "SIMULATED DATA": "notice.simulated", "RECORDED DATA": "notice.recorded", "BUNDLED MODEL": "notice.bundled" };
+
+// Plotly knows the names of months in English only; elsewhere dates are numbers.
+const NUMBERED_DATES = {
+  hoverformat: "%Y-%m-%d %H:%M",
+  tickformatstops: [
+    { dtickrange: [null, 86_399_999], value: "%H:%M\n%m-%d" },
+    { dtickrange: [86_400_000, null], value: "%m-%d\n%Y" },
+  ],
+};
 
 const styles = {
   history: () => ({ line: { color: colour("history"), width: 2 }, name: say("chart.close"), visible: view.history === "line" }),
@@ -83,7 +100,7 @@ function pathsTrace() {
 }
 
 function traces() {
-  const all = figure.data.filter(({ meta }) => !meta.role.startsWith("band") || styles[meta.role]);
+  const all = figure.data;
   if (view.paths !== "shown" || !paths) return all;
   const place = all.findIndex(({ meta }) => meta.role === "median");
   return [...all.slice(0, place), pathsTrace(), ...all.slice(place)];
@@ -96,7 +113,7 @@ function dressed(layout, narrow) {
   return {
     data: traces().map((trace) => {
       const { line, ...style } = styles[trace.meta.role]();
-      return { ...trace, x: trace.x.map(wallClock), ...style, ...(line && { line: { ...trace.line, ...line } }) };
+      return { ...trace, x: trace.x.map(wallClock), ...nameOf(trace), ...style, ...(line && { line: { ...trace.line, ...line } }) };
     }),
     layout: {
       ...layout,
@@ -105,13 +122,14 @@ function dressed(layout, narrow) {
         ...layout.xaxis,
         ...axis,
         ...(narrow ? recent() : {}),
+        ...(language === "en" ? {} : NUMBERED_DATES),
         rangeslider: { visible: false },
         title: { text: zoneName(), font: { size: 11, color: text }, standoff: 4 },
       },
       yaxis: { ...layout.yaxis, ...axis, type: view.scale, uirevision: `${source} ${view.scale}` },
       yaxis2: { ...layout.yaxis2, ...axis, showgrid: false },
       shapes: layout.shapes.map((shape) => ({ ...shape, x0: wallClock(shape.x0), x1: wallClock(shape.x1), line: { ...shape.line, color: text } })),
-      annotations: layout.annotations.map((note) => ({ ...note, font: { size: narrow ? 22 : 44, color: colour("alarm") } })),
+      annotations: layout.annotations.map((note) => ({ ...note, text: WATERMARKS[note.text] ? say(WATERMARKS[note.text]) : note.text, font: { size: narrow ? 22 : 44, color: colour("alarm") } })),
       hoverlabel: { bgcolor: colour("card"), bordercolor: colour("line"), font: { color: colour("text"), size: 12 } },
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",

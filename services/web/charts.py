@@ -11,7 +11,7 @@ from typing import Any
 
 from services.web.situation import forecast_labels
 from shared.forecasts import Band, Forecast, band_name
-from shared.klines import CLOSE, VOLUME, KlineWindow
+from shared.klines import CLOSE, HIGH, LOW, OPEN, VOLUME, KlineWindow
 
 SHORTEST_HISTORY_SHOWN = 120  # candles
 HISTORY_PER_HORIZON = 5  # and at least so many times the horizon
@@ -23,11 +23,13 @@ Trace = dict[str, Any]
 def forecast_figure(forecast: Forecast, klines: KlineWindow | None) -> Figure:
     """The figure of a forecast; `klines` is its snapshot, or None where retention has dropped that."""
     shown = klines.tail(max(SHORTEST_HISTORY_SHOWN, HISTORY_PER_HORIZON * forecast.request.horizon)) if klines else None
-    history = [_history_line(shown), _history_volume(shown)] if shown else []
+    history = [_history_line(shown), _history_candles(shown), _history_volume(shown)] if shown else []
+    volume_bands = sorted(forecast.volume.bands, key=lambda band: -band.level)
     bands = sorted(forecast.close.bands, key=lambda band: -band.level)  # the widest lies at the bottom
     return {
         "data": [
             *(trace for band in bands for trace in _band_traces(forecast, band)),
+            *(trace for band in volume_bands for trace in _volume_band_traces(forecast, band)),
             *history,
             _line(forecast, "median", forecast.close.median),
             _line(forecast, "mean", forecast.close.mean),
@@ -47,6 +49,19 @@ def _history_line(klines: KlineWindow) -> Trace:
         "y": klines.values[:, CLOSE].tolist(),
         "hovertemplate": "%{y:,.7~g}",
         "meta": {"role": "history"},
+    }
+
+
+def _history_candles(klines: KlineWindow) -> Trace:
+    """The same klines whole; unseen until the person wants candles in place of the line."""
+    columns = {"open": OPEN, "high": HIGH, "low": LOW, "close": CLOSE}
+    return {
+        "type": "candlestick",
+        "name": "candles",
+        "x": klines.open_times_ms.tolist(),
+        **{name: klines.values[:, column].tolist() for name, column in columns.items()},
+        "visible": False,
+        "meta": {"role": "history candles"},
     }
 
 
@@ -88,7 +103,7 @@ def _band_traces(forecast: Forecast, band: Band) -> list[Trace]:
             "x": [forecast.last_open_time_ms, *forecast.open_times_ms],
             "y": [forecast.last_close, *_drawable(edge)],
             "line": {"width": 0},
-            "meta": {"role": f"band {band.level}"},
+            "meta": {"role": f"band {band.level}", "kind": band.kind},
         }
         for edge in (band.lower, band.upper)
     )
@@ -99,8 +114,25 @@ def _band_traces(forecast: Forecast, band: Band) -> list[Trace]:
             "name": band_name(band),
             "fill": "tonexty",
             "customdata": lower["y"],
-            "hovertemplate": "%{customdata:,.7~g} to %{y:,.7~g}",
+            "hovertemplate": "%{customdata:,.7~g} – %{y:,.7~g}",
         },
+    ]
+
+
+def _volume_band_traces(forecast: Forecast, band: Band) -> list[Trace]:
+    """A band of the volume, behind its bars."""
+    edge = {
+        "type": "scatter",
+        "mode": "lines",
+        "x": forecast.open_times_ms,
+        "yaxis": "y2",
+        "line": {"width": 0, "shape": "hvh"},  # as wide as the bars
+        "hoverinfo": "skip",
+        "meta": {"role": f"volume band {band.level}"},
+    }
+    return [
+        {**edge, "y": _drawable(band.lower)},
+        {**edge, "y": _drawable(band.upper), "name": f"volume, {band_name(band)}", "fill": "tonexty"},
     ]
 
 
@@ -111,7 +143,7 @@ def _layout(forecast: Forecast) -> Figure:
         "bargap": 0.25,
         "xaxis": {"type": "date", "showgrid": False, "anchor": "y2", "automargin": True},
         "yaxis": {"domain": [0.26, 1], "automargin": True, "tickformat": ",~r", "nticks": 6},
-        "yaxis2": {"domain": [0, 0.18], "automargin": True, "tickformat": "~s", "nticks": 3},
+        "yaxis2": {"domain": [0, 0.18], "automargin": True, "tickformat": "~s", "nticks": 3, "rangemode": "tozero"},
         "showlegend": False,  # the page has a legend that wraps on a phone
         "shapes": [
             {

@@ -29,7 +29,7 @@ def compressed(response: Response) -> Response:
     return response
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def _gzip(body: bytes) -> bytes:
     """Static files are compressed once, and the page for all who look at it."""
     return gzip.compress(body, compresslevel=6, mtime=0)

@@ -29,12 +29,23 @@ def error_interval(share: Probability) -> str:
     return f"{low:.{digits}f}–{high:.{digits}f}\u00a0%"
 
 
+def return_interval(lower: float, upper: float) -> str:
+    """−0.10 to +0.54 %, as a return and its error are written."""
+    return f"{signed_percent(lower).removesuffix(chr(0xA0) + '%')} – {signed_percent(upper)}"
+
+
 def span(milliseconds: int) -> str:
     """A length of time in its largest whole unit: 24 h, 90 min, 14 d."""
+    number, unit = whole_unit(milliseconds)
+    return f"{number}\u00a0{unit}"
+
+
+def whole_unit(milliseconds: int) -> tuple[int, str]:
+    """The number and the unit (d, h or min) in which a length of time is told."""
     for unit_ms, unit in ((DAY_MS, "d"), (HOUR_MS, "h")):
         if milliseconds % unit_ms == 0 and milliseconds > unit_ms:
-            return f"{milliseconds // unit_ms}\u00a0{unit}"
-    return f"{milliseconds // MINUTE_MS}\u00a0min" if milliseconds % HOUR_MS else f"{milliseconds // HOUR_MS}\u00a0h"
+            return milliseconds // unit_ms, unit
+    return (milliseconds // MINUTE_MS, "min") if milliseconds % HOUR_MS else (milliseconds // HOUR_MS, "h")
 
 
 def expected_return(forecast: Forecast) -> float:

@@ -130,7 +130,7 @@ def _defect(error: Exception) -> Response:
 
 def _answer(status: int, detail: str, *, field: str | None = None, headers: dict[str, str] | None = None) -> Response:
     if _wants_a_page():
-        page = render_template("error.html", title=HTTPStatus(status).phrase, status=status, detail=detail)
+        page = render_template("error.html", status=status, detail=detail)
         response = make_response(page, status)
         response.headers.extend({"Cache-Control": "no-store", **(headers or {})})
         return response

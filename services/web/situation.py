@@ -11,6 +11,7 @@ from typing import Any, Literal, cast
 
 from pydantic import Field
 
+from services.web.languages import Saying, in_english
 from shared.errors import NotFoundError
 from shared.forecast_queue import ForecastQueue
 from shared.forecast_store import ForecastStore
@@ -106,7 +107,7 @@ def freshness(situation: Situation, latest: Forecast, now_ms: int) -> Freshness:
     overdue = latest.provenance.origin != "recorded" and now_ms > due_ms + GRACE_MS
     if (series is not None and series.state == "stale") or overdue:
         since_ms = due_ms if due_ms <= now_ms or series is None else series.checked_at_ms
-        reason = _why_nothing_newer(situation, latest)
+        reason = in_english(why_nothing_newer(situation, latest))
         return Freshness(state="stale", since=_moment(since_ms), reason=reason, next_update=next_at)
     origin = cast("IngestedOrigin", latest.provenance.origin)  # the schedule's: it follows no others
     return Freshness(state=origin, since=None, reason=None, next_update=next_at)
@@ -118,46 +119,57 @@ def next_update(situation: Situation, now_ms: int) -> datetime | None:
     return None if series is None or ingest_is_silent(series, now_ms) else _moment(series.next_fetch_at_ms)
 
 
-def _why_nothing_newer(situation: Situation, latest: Forecast) -> str:
+def why_nothing_newer(situation: Situation, latest: Forecast) -> list[Saying]:
+    """In sentences, what holds up the forecast that should have followed the latest."""
     series = situation.series
     if series is None:
-        return "Ingest has not reported on this series; start it with `kronos-live ingest`."
+        return [Saying("why.no_ingest")]
     if series.state == "stale":
-        return series.problem or "No venue has given newer klines."
+        return [_as_told(series.problem) or Saying("why.no_newer_klines")]
     if series.last_open_time_ms is None or series.last_open_time_ms <= latest.last_open_time_ms:
-        return f"Ingest has not brought a newer candle; it last looked at {utc(series.checked_at_ms)}."
-    return " ".join(_what_holds_up(situation))
-
-
-def why_no_forecast(situation: Situation) -> list[str]:
-    """In sentences, what is missing where a series has no forecast yet."""
-    series = situation.series
-    if series is None:
-        return [
-            describe_missing_series(situation.symbol, situation.interval, situation.known_series),
-            *([] if situation.known_series else ["Ingest has not reported yet; start it with `kronos-live ingest`."]),
-        ]
-    if series.snapshot_id is None:
-        return [series.problem or f"There are no klines of {series.symbol} {series.interval} yet."]
+        return [Saying("why.no_newer_candle", {"when": utc(series.checked_at_ms)})]
     return _what_holds_up(situation)
 
 
-def _what_holds_up(situation: Situation) -> list[str]:
-    sentences = []
-    if not situation.workers:
-        sentences.append("No worker is alive; start one with `kronos-live worker`.")
+def what_is_missing(situation: Situation) -> list[Saying]:
+    """In sentences, what is missing where a series has no forecast yet."""
+    series = situation.series
+    if series is None:
+        missing = describe_missing_series(situation.symbol, situation.interval, situation.known_series)
+        return [
+            Saying("why.raw", {"text": missing}),
+            *([] if situation.known_series else [Saying("why.ingest_silent")]),
+        ]
+    if series.snapshot_id is None:
+        none_yet = Saying("why.no_klines", {"symbol": series.symbol, "interval": series.interval})
+        return [_as_told(series.problem) or none_yet]
+    return _what_holds_up(situation)
+
+
+def why_no_forecast(situation: Situation) -> list[str]:
+    """`what_is_missing` for programs, in English."""
+    return [in_english([saying]) for saying in what_is_missing(situation)]
+
+
+def _as_told(problem: str | None) -> Saying | None:
+    """What another service has said, which is in English."""
+    return Saying("why.raw", {"text": problem}) if problem else None
+
+
+def _what_holds_up(situation: Situation) -> list[Saying]:
+    sayings = [] if situation.workers else [Saying("why.no_worker")]
     match situation.coming:
         case None:
-            sentences.append("The newest candle's forecast has not been asked for yet.")
+            sayings.append(Saying("why.not_asked"))
         case JobStatus(state="failed", error=error):
-            sentences.append(f"Its forecast failed: {error}")
+            sayings.append(Saying("why.failed", {"error": error}))
         case JobStatus(state="cancelled"):
-            sentences.append("Its forecast was cancelled.")
+            sayings.append(Saying("why.cancelled"))
         case JobStatus(state="running"):
-            sentences.append("Its forecast is being computed.")
+            sayings.append(Saying("why.running"))
         case JobStatus(position=position):
-            sentences.append(f"Its forecast waits in the queue, {position or 0} before it.")
-    return sentences
+            sayings.append(Saying("why.queued", {"position": position or 0}))
+    return sayings
 
 
 def labels(origin: Origin, model_source: str) -> list[str]:

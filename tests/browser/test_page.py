@@ -105,6 +105,63 @@ def test_simulated_klines_and_a_stand_in_model_are_called_so_in_big_letters(
     expect(watermarks).to_have_text(["SIMULATED DATA", "BUNDLED MODEL"])
 
 
+def test_a_long_queue_is_said_with_what_to_do(page: Page, web_address: str, redis: Redis, stores: Stores) -> None:
+    window = ingested(stores)
+    forecast_stored(stores, window)
+    worker_alive(redis)
+    requests = {f"adhoc-{number}": forecast_request(window.content_hash()[:16], scheduled=False) for number in range(9)}
+    stores.queue.enqueue_many(dict(list(requests.items())[:8]))
+    page.goto(web_address)
+    expect(page.locator(".notice-title")).to_have_text(["LIVE"])
+    stores.queue.enqueue_many({"adhoc-8": requests["adhoc-8"]})
+    page.reload()
+    expect(page.locator(".notice-title")).to_have_text(["LIVE", "LONG QUEUE"])
+    expect(page.locator(".notice.queue .notice-text")).to_have_text(
+        "9 forecasts wait for 1 at work, so the next ones come late. Start another worker with: kronos-live worker"
+    )
+
+
+def test_it_prints_without_what_only_a_screen_can_do(page: Page, web_address: str, stores: Stores) -> None:
+    forecast_stored(stores, ingested(stores))
+    page.emulate_media(color_scheme="dark")
+    page.goto(web_address)
+    drawn(page)
+    page.emulate_media(media="print")
+    for unprinted in (".switches", ".chart-tools", "#outcome-step"):
+        expect(page.locator(unprinted)).to_be_hidden()
+    for printed in (".notice-title", "#upside-prob", "#chart", "#outcome-histogram", ".caution"):
+        expect(page.locator(printed).first).to_be_visible()
+    assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "light"
+
+
+def test_everything_that_can_be_done_is_reached_with_the_keyboard(page: Page, web_address: str, stores: Stores) -> None:
+    forecast_stored(stores, ingested(stores))
+    page.goto(web_address)
+    drawn(page)
+    reached = []
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id || document.activeElement.textContent.trim()"))
+    wanted = [
+        "To the content",
+        "中文",
+        "theme",
+        "Candles",
+        "Log",
+        "Single paths",
+        "touch-line",
+        "outcome-step",
+        "touch-price",
+    ]
+    assert [one for one in dict.fromkeys(reached) if one in wanted] == wanted
+    page.keyboard.press("Shift+Tab")
+    unnamed = page.evaluate(
+        """[...document.querySelectorAll("button, a, input, select, [role=slider]")]
+           .filter((one) => !(one.ariaLabel || one.textContent.trim() || one.labels?.length)).map((one) => one.outerHTML)"""
+    )
+    assert unnamed == []
+
+
 def test_a_recording_is_called_so(page: Page, web_address: str, stores: Stores) -> None:
     forecast_stored(
         stores, ingested(stores, origin="recorded", last_open_time_ms=newest_closed_candle() - 9000 * HOUR_MS)

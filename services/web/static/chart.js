@@ -1,30 +1,69 @@
-// Draws the server's figure: it gives each trace's role its colour, light or dark, and shows times in the person's zone.
+// Draws the server's figure: it gives each trace's role its colour, light or dark, shows times in the person's zone, and
+// draws it the way the person has chosen. Says which step they point at and which paths are there; counts nothing.
+import { fetchPaths } from "./paths.js";
 import { zoneName } from "./times.js";
+import { showChoices, view } from "./view.js";
+import { language, say } from "./words.js";
+
+const MOST_PATHS_DRAWN = 100;
 
 let figure = null; // as the server sent it
-let source = null; // where it came from
+let paths = null; // of the same forecast
+let source = null; // where the figure came from
+
+/** The element that holds the chart, where there is a forecast. */
+export const chartPlace = () => document.getElementById("chart");
 
 const probe = document.createElement("span");
 probe.hidden = true;
 
 /** A colour of page.css as the browser resolves it now. */
-function colour(name) {
+export function colour(name) {
   if (!probe.isConnected) document.body.append(probe);
   probe.style.color = `var(--${name})`;
   return getComputedStyle(probe).color;
 }
 
-const withAlpha = (rgb, alpha) => rgb.replace(/^rgb\((.*)\)$/, `rgba($1, ${alpha})`);
+export const withAlpha = (rgb, alpha) => rgb.replace(/^rgb\((.*)\)$/, `rgba($1, ${alpha})`);
+
+const bandStyle = (alpha) => ({ fillcolor: withAlpha(colour("mean"), alpha) });
+
+/** What a trace is called in the hover, where its role alone does not say it. */
+function nameOf({ name, meta: { role, kind } }) {
+  const level = role.match(/^band (\d+)$/)?.[1];
+  return level && name ? { name: kind === "range" ? say("chart.range") : say("chart.band", { level }) } : {};
+}
+
+const WATERMARKS = { "SIMULATED DATA": "notice.simulated", "RECORDED DATA": "notice.recorded", "UPLOADED DATA": "notice.uploaded", "BUNDLED MODEL": "notice.bundled" };
+
+// Plotly knows the names of months in English only; elsewhere dates are numbers.
+const NUMBERED_DATES = {
+  hoverformat: "%Y-%m-%d %H:%M",
+  tickformatstops: [
+    { dtickrange: [null, 86_399_999], value: "%H:%M\n%m-%d" },
+    { dtickrange: [86_400_000, null], value: "%m-%d\n%Y" },
+  ],
+};
 
 const styles = {
-  history: () => ({ line: { color: colour("history"), width: 2 } }),
-  mean: () => ({ line: { color: colour("mean"), width: 2.5 } }),
-  median: () => ({ line: { color: colour("median"), width: 1.75, dash: "dot" } }),
-  "band 50": () => ({ line: { width: 0 }, fillcolor: withAlpha(colour("mean"), 0.26) }),
-  "band 80": () => ({ line: { width: 0 }, fillcolor: withAlpha(colour("mean"), 0.16) }),
-  "band 95": () => ({ line: { width: 0 }, fillcolor: withAlpha(colour("mean"), 0.1) }),
-  "history volume": () => ({ marker: { color: withAlpha(colour("history"), 0.45) } }),
-  "forecast volume": () => ({ marker: { color: withAlpha(colour("mean"), 0.55) } }),
+  history: () => ({ line: { color: colour("history"), width: 2 }, name: say("chart.close"), visible: view.history === "line" }),
+  "history candles": () => ({
+    increasing: { line: { color: colour("good"), width: 1 } },
+    decreasing: { line: { color: colour("alarm"), width: 1 } },
+    name: say("chart.candles"),
+    visible: view.history === "candles",
+  }),
+  mean: () => ({ line: { color: colour("mean"), width: 2.5 }, name: say("chart.mean") }),
+  median: () => ({ line: { color: colour("median"), width: 1.75, dash: "dot" }, name: say("chart.median") }),
+  paths: () => ({ line: { color: withAlpha(colour("mean"), 0.35), width: 0.8 } }),
+  "band 50": () => bandStyle(0.26),
+  "band 80": () => bandStyle(0.16),
+  "band 95": () => bandStyle(0.1),
+  "volume band 50": () => bandStyle(0.26),
+  "volume band 80": () => bandStyle(0.16),
+  "volume band 95": () => bandStyle(0.1),
+  "history volume": () => ({ marker: { color: withAlpha(colour("history"), 0.45) }, name: say("chart.volume") }),
+  "forecast volume": () => ({ marker: { color: withAlpha(colour("mean"), 0.55) }, name: say("chart.mean_volume") }),
 };
 
 const two = (number) => String(number).padStart(2, "0");
@@ -35,27 +74,62 @@ function wallClock(ms) {
   return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
 }
 
+/** The path in the middle of all, from the last known candle on: open times and closes. */
+const forecastLine = () => figure.data.find((trace) => trace.meta.role === "mean");
+
 /** On a phone a history of two horizons is enough before the forecast. */
-function recent(data) {
-  const forecast = data.find((trace) => trace.meta.role === "mean").x;
-  const [start, end] = [forecast[0], forecast.at(-1)];
+function recent() {
+  const times = forecastLine().x;
+  const [start, end] = [times[0], times.at(-1)];
   return { range: [wallClock(start - 2 * (end - start)), wallClock(end)] };
 }
 
-function dressed({ data, layout }, narrow) {
+/** Single paths as one line with gaps: evenly chosen, where there are too many to tell apart. */
+function pathsTrace() {
+  const { x: times, y: closes } = forecastLine();
+  const every = Math.ceil(paths.usable.length / MOST_PATHS_DRAWN);
+  const drawn = paths.usable.filter((_, place) => place % every === 0);
+  return {
+    type: "scatter",
+    mode: "lines",
+    x: drawn.flatMap(() => [...times, times.at(-1)]),
+    y: drawn.flatMap((path) => [closes[0], ...paths.path(path, "close"), null]),
+    hoverinfo: "skip",
+    meta: { role: "paths", drawn: drawn.length },
+  };
+}
+
+function traces() {
+  const all = figure.data;
+  if (view.paths !== "shown" || !paths) return all;
+  const place = all.findIndex(({ meta }) => meta.role === "median");
+  return [...all.slice(0, place), pathsTrace(), ...all.slice(place)];
+}
+
+function dressed(layout, narrow) {
   const touched = matchMedia("(pointer: coarse)").matches; // a finger on the chart scrolls the page
   const text = colour("text-soft");
   const axis = { gridcolor: colour("line"), linecolor: colour("line"), zeroline: false, tickfont: { color: text }, fixedrange: touched };
   return {
-    data: data.map((trace) => ({ ...trace, x: trace.x.map(wallClock), ...styles[trace.meta.role]() })),
+    data: traces().map((trace) => {
+      const { line, ...style } = styles[trace.meta.role]();
+      return { ...trace, x: trace.x.map(wallClock), ...nameOf(trace), ...style, ...(line && { line: { ...trace.line, ...line } }) };
+    }),
     layout: {
       ...layout,
-      dragmode: touched ? false : layout.dragmode,
-      xaxis: { ...layout.xaxis, ...axis, ...(narrow && recent(data)), title: { text: `candle opens, ${zoneName()}`, standoff: 10, font: { size: 12, color: text } } },
-      yaxis: { ...layout.yaxis, ...axis },
-      yaxis2: { ...layout.yaxis2, ...axis, fixedrange: true },
+      uirevision: source, // what the person has zoomed to stays until there is another forecast
+      xaxis: {
+        ...layout.xaxis,
+        ...axis,
+        ...(narrow ? recent() : {}),
+        ...(language === "en" ? {} : NUMBERED_DATES),
+        rangeslider: { visible: false },
+        title: { text: zoneName(), font: { size: 11, color: text }, standoff: 4 },
+      },
+      yaxis: { ...layout.yaxis, ...axis, type: view.scale, uirevision: `${source} ${view.scale}` },
+      yaxis2: { ...layout.yaxis2, ...axis, showgrid: false },
       shapes: layout.shapes.map((shape) => ({ ...shape, x0: wallClock(shape.x0), x1: wallClock(shape.x1), line: { ...shape.line, color: text } })),
-      annotations: layout.annotations.map((note) => ({ ...note, font: { size: narrow ? 22 : 44, color: colour("alarm") } })),
+      annotations: layout.annotations.map((note) => ({ ...note, text: WATERMARKS[note.text] ? say(WATERMARKS[note.text]) : note.text, font: { size: narrow ? 22 : 44, color: colour("alarm") } })),
       hoverlabel: { bgcolor: colour("card"), bordercolor: colour("line"), font: { color: colour("text"), size: 12 } },
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
@@ -65,27 +139,51 @@ function dressed({ data, layout }, narrow) {
   };
 }
 
+const listened = new WeakSet();
+
+/** Once for each element: say at which step of the forecast the person points. */
+function listen(place) {
+  if (listened.has(place)) return;
+  listened.add(place);
+  const tell = ({ points }) => {
+    const step = points.find(({ data }) => data.meta.role === "mean")?.pointIndex;
+    if (step) document.dispatchEvent(new CustomEvent("steppointed", { detail: step }));
+  };
+  place.on("plotly_hover", tell);
+  place.on("plotly_click", tell);
+  for (const moved of ["plotly_afterplot", "plotly_relayout", "plotly_relayouting"]) {
+    place.on(moved, () => document.dispatchEvent(new Event("chartmoved")));
+  }
+}
+
 function draw() {
-  const place = document.getElementById("chart");
+  const place = chartPlace();
   if (!place || !figure) return;
-  const { data, layout } = dressed(figure, place.clientWidth < 560);
+  const { data, layout } = dressed(figure.layout, place.clientWidth < 560);
   const options = { responsive: true, displayModeBar: false, scrollZoom: false, doubleClick: "reset" };
   Plotly.react(place, data, layout, options);
+  listen(place);
   place.dataset.drawn = source;
-  document.getElementById("chart-note").textContent = figure.history_missing
-    ? "The klines that this forecast was made on are no longer kept, so only the forecast is drawn."
-    : "";
+  const notes = [];
+  if (figure.history_missing) notes.push(say("chart.history_missing"));
+  const drawn = data.find(({ meta }) => meta.role === "paths")?.meta.drawn;
+  if (drawn && drawn < paths.usable.length) notes.push(say("chart.some_paths", { drawn, all: paths.usable.length }));
+  document.getElementById("chart-note").textContent = notes.join(" ");
 }
 
 /** Fetch and draw the figure that the page names, if it is not drawn already. */
 export async function showChart() {
-  const place = document.getElementById("chart");
+  const place = chartPlace();
+  showChoices();
   if (!place || place.dataset.drawn === place.dataset.chart) return;
   const wanted = place.dataset.chart;
-  const answer = await fetch(wanted);
+  const [answer, drawn] = await Promise.all([fetch(wanted), fetchPaths(place.dataset.paths, JSON.parse(place.dataset.shape))]);
   if (!answer.ok) throw new Error(`the chart cannot be fetched: ${answer.status}`);
-  [figure, source] = [await answer.json(), wanted];
+  [figure, paths, source] = [await answer.json(), drawn, wanted];
   draw();
+  const { x, y } = forecastLine();
+  document.dispatchEvent(new CustomEvent("forecastdrawn", { detail: { paths, openTimes: x.slice(1), lastClose: y[0] } }));
 }
 
 document.addEventListener("themechange", draw);
+document.addEventListener("viewchange", draw);

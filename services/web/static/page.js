@@ -1,5 +1,7 @@
 // Keeps the page true: asks the server for it again and puts in the regions that have changed, without a reload.
 import { showChart } from "./chart.js";
+import "./outcome.js";
+import "./threshold.js";
 import { clockTime, keepCounting, showTimes } from "./times.js";
 
 const regionsOf = (root) => new Map([...root.querySelectorAll("[data-region]")].map((one) => [one.dataset.region, one]));
@@ -10,14 +12,30 @@ let pageTag = null;
 let lastAnswer = new Date();
 let timer = null;
 
+/** What a person is working with, or what is dear to make, stays; only what the server says of it is new. */
+function keep(old) {
+  const fresh = document.getElementById(old.id);
+  if (!fresh) {
+    const plots = [old, ...old.querySelectorAll(".js-plotly-plot")].filter((one) => one.matches(".js-plotly-plot"));
+    plots.forEach((plot) => Plotly.purge(plot));
+    return;
+  }
+  for (const { name, value } of fresh.attributes) if (name !== "class" && name !== "style") old.setAttribute(name, value);
+  fresh.replaceWith(old);
+}
+
 function putIn(page) {
   const fresh = regionsOf(page);
   for (const [name, region] of regionsOf(document)) {
     const html = fresh.get(name)?.innerHTML ?? "";
     if (served.get(name) === html) continue;
     const wasOpen = region.querySelector("details")?.open;
+    const focused = region.contains(document.activeElement) ? document.activeElement.id : "";
+    const kept = [...region.querySelectorAll("[data-keep]")];
     served.set(name, html);
     region.replaceChildren(...(fresh.get(name)?.childNodes ?? []));
+    for (const one of kept) keep(one);
+    if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
     if (wasOpen && region.querySelector("details")) region.querySelector("details").open = true;
   }
   document.title = page.title;

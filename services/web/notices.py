@@ -1,0 +1,88 @@
+"""What is said loudest about a series or a forecast: its state, what failed, and what to do.
+
+Decides what is said and in which order; in which words is in static/words, how it looks in templates/ and static/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from services.web.languages import Saying
+from services.web.situation import Freshness, Situation, what_is_missing, why_nothing_newer
+from shared.forecasts import Forecast, JobStatus
+
+LONG_QUEUE = 8  # waiting forecasts for each worker: from there on a person waits longer than they expect
+
+Tone = Literal["live", "stale", "simulated", "recorded", "bundled", "waiting", "failed", "worker", "queue"]
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One thing said in big letters, with the sentences below it; `kind` is the key of its title."""
+
+    tone: Tone
+    kind: str
+    text: Sequence[Saying]
+    since: datetime | None = None
+    job: JobStatus | None = None
+
+
+def latest_notices(situation: Situation, fresh: Freshness | None, waiting: int) -> list[Notice]:
+    """What the front page says loudest; `fresh` is None where there is no forecast yet, `waiting` counts the queue."""
+    notices = []
+    if situation.latest is None or fresh is None:
+        notices.append(Notice("waiting", "notice.none", what_is_missing(situation)))
+    else:
+        notices += _state_notices(situation, situation.latest, fresh)
+    if not situation.workers:
+        notices.append(Notice("worker", "notice.worker", [Saying("notice.worker_text")]))
+    elif waiting > LONG_QUEUE * situation.workers:
+        counted = {"waiting": waiting, "workers": situation.workers}
+        notices.append(Notice("queue", "notice.queue", [Saying("notice.queue_text", counted)]))
+    if situation.coming is not None:
+        notices.append(job_notice(situation.coming))
+    return notices
+
+
+def _state_notices(situation: Situation, forecast: Forecast, fresh: Freshness) -> list[Notice]:
+    made_of = forecast_notices(forecast)
+    if fresh.state == "stale":
+        why = why_nothing_newer(situation, forecast)
+        return [Notice("stale", "notice.stale", why, since=fresh.since), *made_of]
+    if fresh.state == "live":
+        venue = Saying("notice.live_text", {"venue": forecast.provenance.venue.capitalize()})
+        return [Notice("live", "notice.live", [venue]), *made_of]
+    return made_of
+
+
+def forecast_notices(forecast: Forecast) -> list[Notice]:
+    """What must be said of a forecast wherever it is shown, because of what it was made of."""
+    notices = []
+    made = forecast.provenance
+    if made.origin == "simulated":
+        notices.append(Notice("simulated", "notice.simulated", [Saying("notice.simulated_text")]))
+    if made.origin == "recorded":
+        notices.append(Notice("recorded", "notice.recorded", [Saying("notice.recorded_text")]))
+    if made.origin == "uploaded":
+        notices.append(Notice("recorded", "notice.uploaded", [Saying("notice.uploaded_text")]))
+    if made.model.source == "bundled":
+        key = "notice.bundled_instead_text" if made.model_stands_in_for else "notice.bundled_text"
+        named = {"model": made.model.name, "other": made.model_stands_in_for}
+        notices.append(Notice("bundled", "notice.bundled", [Saying(key, named)]))
+    return notices
+
+
+def job_notice(job: JobStatus) -> Notice:
+    """How a forecast on its way stands."""
+    if job.state == "failed":
+        return Notice("failed", "notice.failed", [Saying("why.raw", {"text": job.error or ""})], job=job)
+    if job.state == "cancelled":
+        return Notice("waiting", "notice.cancelled", [Saying("why.raw", {"text": job.error or ""})], job=job)
+    if job.state == "running":
+        key = "notice.retried_text" if job.tries > 1 else "notice.running_text"
+        return Notice("waiting", "notice.running", [Saying(key, {"id": job.id, "tries": job.tries})], job=job)
+    queued = Saying("notice.queued_text", {"id": job.id, "position": job.position or 0})
+    return Notice("waiting", "notice.queued", [queued], job=job)

@@ -174,6 +174,7 @@ def test_five_hundred_open_streams_leave_the_threads_to_those_who_ask(
 ) -> None:
     forecast_stored(stores, ingested(stores))
     with web_server(redis_url, tmp_path, KRONOS_WEB__THREADS="2") as (address, running), ExitStack() as opened:
+        assert httpx.get(f"{address}/livez", trust_env=False).status_code == 200  # gunicorn has begun its process
         before = sockets_of(running)
         with ThreadPoolExecutor(20) as pool:
             open_ones = list(pool.map(lambda _: EventStream(address, EVENTS), range(500)))
@@ -196,7 +197,7 @@ def test_five_hundred_open_streams_leave_the_threads_to_those_who_ask(
         eventually(lambda: sockets_of(running) <= before + 110, 5, lambda: f"{sockets_of(running)} sockets are held")
         told = time.monotonic()
         assert running.end() == 0
-        assert time.monotonic() - told < 2
+        assert time.monotonic() - told < 3  # about one, on a machine that does nothing else
         assert open_ones[-1].is_over()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from shared.errors import KlineError, NotFoundError, SettingsError, StoreUnavail
 from shared.forecast_queue import ForecastQueue
 from shared.forecast_store import ForecastStore
 from shared.kline_store import KlineStore
-from shared.klines import ORIGINS, Interval
+from shared.klines import IngestedOrigin, Interval
 from shared.redis_connection import connect
 from shared.settings import RedisSettings
 from tests.builders import START_MS, finished_forecast, forecast_request, kline_window, settings
@@ -77,7 +78,7 @@ def test_simulated_and_recorded_forecasts_never_hide_live_ones(redis: Redis) -> 
         ("recorded", kline_window(100, origin="recorded")),
     ):
         store.save(*finished_forecast(name, window, forecast_request()))
-    for origin in ORIGINS:
+    for origin in get_args(IngestedOrigin):
         latest = store.latest_scheduled("BTCUSDT", Interval.H1, origin)
         assert latest is not None
         assert latest.id == origin
@@ -133,7 +134,8 @@ def test_one_forecast_id_enters_the_queue_once(redis: Redis) -> None:
 def test_workers_that_take_jobs_along_at_the_same_time_never_take_the_same(redis: Redis) -> None:
     queue = ForecastQueue(redis, settings().queue)
     waiting = [f"waiting-{number}" for number in range(60)]
-    queue.enqueue_many({one: forecast_request(horizon=3 + number % 2) for number, one in enumerate(waiting)})
+    for number, one in enumerate(waiting):
+        assert queue.enqueue(one, forecast_request(horizon=3 + number % 2))
 
     def take(worker: int) -> list[str]:
         def begin(job: Job, pipe: Pipeline) -> Execution:

@@ -42,7 +42,7 @@ def test_a_taken_port_is_named_in_one_sentence(tmp_path: Path) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with service("web", {"KRONOS_WEB__PORT": str(port)}, tmp_path) as running:
-            assert running.process.wait(timeout=30) == 1
+            assert running.process.wait(timeout=30) == 2
             assert running.log().startswith(
                 f"kronos-live: Port {port} on 127.0.0.1 cannot be used (Address already in use)"
             )
@@ -52,7 +52,7 @@ def test_a_taken_port_is_named_in_one_sentence(tmp_path: Path) -> None:
 
 def test_a_host_that_is_not_here_is_named_in_one_sentence(tmp_path: Path) -> None:
     with service("web", {"KRONOS_WEB__HOST": "no.such.host.invalid", "KRONOS_WEB__PORT": "0"}, tmp_path) as running:
-        assert running.process.wait(timeout=30) == 1
+        assert running.process.wait(timeout=30) == 2
         assert "web.host (KRONOS_WEB__HOST) is 'no.such.host.invalid'" in running.log()
         assert len(running.log().splitlines()) == 1
 

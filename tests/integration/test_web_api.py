@@ -309,7 +309,8 @@ def test_answers_are_smaller_for_whoever_takes_gzip_and_the_same_in_content(
     assert packed.headers["Content-Encoding"] == "gzip"
     assert int(packed.headers["Content-Length"]) < int(plain.headers["Content-Length"]) / 2
     assert packed.content == plain.content
-    assert packed.headers["Vary"] == plain.headers["Vary"] == "Accept-Encoding"
+    assert packed.headers["Vary"] == plain.headers["Vary"]  # a page's language varies it as well
+    assert packed.headers["Vary"].startswith("Accept-Encoding")
     again = web.get(path, headers={"Accept-Encoding": "gzip", "If-None-Match": packed.headers["ETag"]})
     assert again.status_code == 304
 

@@ -1,4 +1,4 @@
-"""A forecast that a person asks for: their wishes checked against what can be had, then put in the queue.
+"""A forecast that a person asks for: their wishes checked against what can be had, then put in the queue, or cancelled.
 
 One story for the API and the command line, so that both refuse the same things in the same words.
 """
@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from shared.errors import NotFoundError, QueueFullError, RequestError, UnknownSeriesError
+from shared.errors import AlreadyEndedError, NotFoundError, QueueFullError, RequestError, UnknownSeriesError
 from shared.forecast_queue import Asked, ForecastQueue, Wanted
 from shared.forecast_store import ForecastStore
-from shared.forecasts import LONGEST_HORIZON, SEED_LIMIT, ForecastOverrides, adhoc_forecast_id, build_request
+from shared.forecasts import LONGEST_HORIZON, SEED_LIMIT, ForecastOverrides, JobStatus, adhoc_forecast_id, build_request
 from shared.freshness import as_of, too_old_to_forecast
 from shared.kline_store import KlineStore, describe_missing_series
 from shared.klines import utc
@@ -115,6 +115,13 @@ def _refuse_beyond_limit(settings: Settings, queue: ForecastQueue, more: int) ->
             f"{waiting} forecasts wait already, and {more} more would be over the {most} that may "
             f"(limits.max_queued): {'ask for fewer symbols or ' if more > 1 else ''}try again later."
         )
+
+
+def cancel_forecast(forecasts: ForecastStore, queue: ForecastQueue, forecast_id: str) -> JobStatus:
+    """Cancel a forecast that waits or runs (`ForecastQueue.cancel`). Raises NotFoundError, AlreadyEndedError."""
+    if forecasts.exists(forecast_id):  # the queue need not know of it any more
+        raise AlreadyEndedError(f"Forecast {forecast_id} is finished and can no longer be cancelled.")
+    return queue.cancel(forecast_id)
 
 
 def _on_snapshots(

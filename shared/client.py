@@ -112,6 +112,10 @@ class KronosLive:
         body = {name: wish for name, wish in wishes.items() if wish is not None}
         return JobStatus.model_validate(_known(JobStatus, self._json("POST", "/forecasts", json=body)))
 
+    def cancel(self, forecast_id: str) -> JobStatus:
+        """Cancel a forecast that waits or runs. Raises ServiceError where it is finished or has failed."""
+        return JobStatus.model_validate(_known(JobStatus, self._json("DELETE", f"/forecasts/{forecast_id}")))
+
     def wait(
         self, forecast_id: str, *, wait_s: float = 600.0, on_progress: Callable[[JobStatus], None] | None = None
     ) -> FinishedForecast:

@@ -1,24 +1,25 @@
-"""`kronos-live forecast`: ask for forecasts and wait for them."""
+"""`kronos-live forecast` and `cancel`: ask for forecasts, wait for them, and call them off."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from services.cli.common import errors_in_one_line, now_ms, print_json, stores
+from services.cli.common import as_json_option, errors_in_one_line, now_ms, print_json, stores
 from services.cli.tables import show_forecast
-from shared.adhoc_forecasts import ask_for_forecasts, read_wishes
-from shared.errors import KronosLiveError
+from shared.adhoc_forecasts import ask_for_forecasts, cancel_forecast, read_wishes
+from shared.errors import KronosLiveError, RequestError
 from shared.forecast_queue import ForecastQueue
 from shared.forecast_store import ForecastStore
 from shared.forecasts import Forecast, JobStatus
 from shared.klines import Interval
 from shared.settings import MODEL_NAMES, load_settings
+from shared.uploaded_klines import read_csv
 
 POLL_S = 0.2
 
@@ -35,21 +36,33 @@ POLL_S = 0.2
 @click.option("--target-error", type=float, help="Draw until the upside probability is this sure, such as 0.05.")
 @click.option("--seed", type=int, help="The same seed on the same snapshot gives the same paths.")
 @click.option("--model", help=f"One of {', '.join(MODEL_NAMES)}.")
+@click.option(
+    "--csv",
+    "file",
+    type=click.File(encoding="utf-8-sig"),
+    help="Candles of your own instead of a symbol's: open_time (UTC ms), open, high, low, close, volume; - reads them from "
+    "standard input.",
+)
 @click.option("--wait", is_flag=True, help="Wait for the forecast, with a progress bar, and show it.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output; progress goes to standard error.")
 @click.option("--timeout", default=600.0, show_default=True, help="Seconds to wait at most, with --wait.")
 @errors_in_one_line
-def forecast(symbols: tuple[str, ...], wait: bool, as_json: bool, timeout: float, **wishes: Any) -> None:
+def forecast(
+    symbols: tuple[str, ...], file: TextIO | None, wait: bool, as_json: bool, timeout: float, **wishes: Any
+) -> None:
     """Enqueue a forecast of each symbol; what is left out is as configured.
 
     \b
     kronos-live forecast --symbol BTCUSDT --horizon 24 --wait
     kronos-live forecast --symbol BTCUSDT --symbol ETHUSDT --wait --json | jq .[].upside
+    kronos-live forecast --csv my.csv --horizon 12 --wait
     kronos-live forecast --num-samples 200 --temperature 1 --top-p 1 --wait --json | jq .upside
     """
     settings = load_settings()
     klines, forecasts, queue = stores(settings)
     wishes |= {"symbols": list(symbols)} if len(symbols) > 1 else {"symbol": next(iter(symbols), None)}
+    if file is not None:
+        wishes["klines"] = _candles(file)
     asked = read_wishes(settings, {name: value for name, value in wishes.items() if value is not None})
     accepted = ask_for_forecasts(settings, klines, forecasts, queue, asked, now_ms())
     ids = [one.forecast_id for one in accepted]
@@ -62,6 +75,31 @@ def forecast(symbols: tuple[str, ...], wait: bool, as_json: bool, timeout: float
         print_json([_how_it_stands(one, forecasts, queue) for one in ids], as_list=len(ids) > 1)
     else:
         click.echo("\n".join(ids))
+
+
+@click.command()
+@click.argument("forecast_ids", metavar="ID...", nargs=-1, required=True)
+@as_json_option
+@errors_in_one_line
+def cancel(forecast_ids: tuple[str, ...], as_json: bool) -> None:
+    """Cancel forecasts that wait or run.
+
+    One that waits leaves the queue at once; the worker of one that runs stops within moments, unless it draws others
+    beside it. Nothing of a cancelled forecast is stored.
+    """
+    _, forecasts, queue = stores(load_settings())
+    cancelled = [cancel_forecast(forecasts, queue, one) for one in forecast_ids]
+    if as_json:
+        print_json(cancelled, as_list=len(cancelled) > 1)
+    else:
+        click.echo("\n".join(f"{one.id} is cancelled." for one in cancelled))
+
+
+def _candles(file: TextIO) -> list[dict[str, object]]:
+    try:
+        return read_csv(file.read())
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{file.name} is not text in UTF-8: {error.reason} at byte {error.start}.") from None
 
 
 def _how_it_stands(forecast_id: str, forecasts: ForecastStore, queue: ForecastQueue) -> JobStatus:

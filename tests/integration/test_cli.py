@@ -17,6 +17,7 @@ from services.web.situation import Stores
 from shared.forecasts import Band, StepStatistics
 from tests.builders import START_MS, finished_forecast, forecast_request, kline_window, settings
 from tests.conftest import PROJECT
+from tests.integration.test_own_klines import as_csv, candles
 from tests.processes import service
 from tests.tiny_models import write_tiny_models
 from tests.web_server import forecast_stored, ingested, stores_on
@@ -236,3 +237,37 @@ def test_a_shell_learns_to_complete(run: Run, shell: str) -> None:
     assert "_KRONOS_LIVE_COMPLETE" in script
     completed = run(_KRONOS_LIVE_COMPLETE="bash_complete", COMP_WORDS="kronos-live sh", COMP_CWORD="1").stdout
     assert "show" in completed
+
+
+def test_cancel_takes_forecasts_out_of_the_queue_and_says_so(run: Run, stores: Stores) -> None:
+    window = ingested(stores)
+    ids = [run("forecast", "--seed", str(seed)).stdout.strip() for seed in (1, 2)]
+    cancelled = run("cancel", *ids)
+    assert cancelled.stdout.splitlines() == [f"{one} is cancelled." for one in ids]
+    assert stores.queue.waiting() == 0
+    assert json.loads(run("cancel", ids[0], "--json").stdout)["state"] == "cancelled"
+    assert "cancelled before it was finished" in run("show", ids[0]).stdout
+    finished = run("cancel", forecast_stored(stores, window).id)
+    assert finished.returncode == 1
+    assert "is finished and can no longer be cancelled" in finished.stderr
+    assert run("cancel", "unknown").returncode == 3
+
+
+def test_a_forecast_on_candles_of_a_file_waits_and_says_what_they_are(
+    run: Run, environment: dict[str, str], tmp_path: Path
+) -> None:
+    file = tmp_path / "my.csv"
+    file.write_text(as_csv(candles(kline_window(100))))
+    with service("worker", environment, tmp_path):
+        made = run("forecast", "--csv", str(file), "--horizon", "3", "--num-samples", "5", "--wait")
+    assert made.returncode == 0, made.stderr
+    assert "UPLOADED 1h, 3 candles ahead" in made.stdout
+    assert "from upload (UPLOADED)" in made.stdout
+    rows = candles(kline_window(100))
+    rows[7]["high"] = 1.0
+    file.write_text(as_csv(rows))
+    refused = run("forecast", "--csv", str(file))
+    assert refused.returncode == 2
+    assert "Row 7 of klines is not usable: inconsistent" in refused.stderr
+    file.write_bytes(b"\xff\xfe")
+    assert "not text in UTF-8" in run("forecast", "--csv", str(file)).stderr

@@ -126,3 +126,14 @@ def test_the_lines_in_readme_run_as_they_stand_there(url: str, capsys: pytest.Ca
     printed = capsys.readouterr().out
     assert "median" in printed
     assert re.search(r"0\.\d+", printed)
+
+
+def test_a_forecast_is_cancelled_by_its_id_and_a_finished_one_is_not(client: KronosLive, stores: Stores) -> None:
+    job = client.ask(symbol="BTCUSDT", horizon=4)
+    assert client.cancel(job.id).state == "cancelled"
+    assert stores.queue.waiting() == 0
+    with pytest.raises(ServiceError, match="cancelled before it was finished"):
+        client.get(job.id)
+    finished = forecast_stored(stores, ingested(stores))
+    with pytest.raises(ServiceError, match="is finished and can no longer be cancelled"):
+        client.cancel(finished.id)

@@ -29,8 +29,7 @@ from services.web.api.contracts import (
 from services.web.idempotency import answered_once
 from services.web.situation import Stores
 from services.web.write_access import check_write_access
-from shared.adhoc_forecasts import ask_for_forecasts, read_csv_wishes, read_wishes
-from shared.errors import AlreadyEndedError
+from shared.adhoc_forecasts import ask_for_forecasts, cancel_forecast, read_csv_wishes, read_wishes
 from shared.forecast_queue import Asked
 from shared.forecasts import ForecastOverrides, JobStatus
 from shared.settings import Settings
@@ -117,6 +116,4 @@ def add_asking(api: APIBlueprint, settings: Settings, stores: Stores, now_ms: Ca
         cancel once; what has finished or failed cannot be cancelled (409).
         """
         check_write_access(request, settings.web)
-        if stores.forecasts.exists(path.forecast_id):
-            raise AlreadyEndedError(f"Forecast {path.forecast_id} is finished and can no longer be cancelled.")
-        return json_answer(stores.queue.cancel(path.forecast_id))
+        return json_answer(cancel_forecast(stores.forecasts, stores.queue, path.forecast_id))

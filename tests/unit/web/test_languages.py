@@ -9,6 +9,7 @@ import pytest
 from flask import Flask, request
 
 from services.web.languages import LANGUAGES, Saying, in_english, language_of, translator, words
+from shared.klines import ORIGINS
 
 WEB = Path(__file__).parents[3] / "services" / "web"
 DYNAMIC = ("unit.", "error.", "job.", "facts.source_", "facts.origin_", "facts.defect_", "figure.no_amplification_")
@@ -38,6 +39,10 @@ def test_every_sentence_is_said_somewhere_and_none_is_missing() -> None:
     assert unsaid == set()
     calls = set(re.findall(r"""\b(?:t|say|Saying)\(\s*["']([a-z_]+\.[a-z_0-9]+)["']""", text))
     assert {key for key in calls if key not in words("en") and key not in DYNAMIC} == set()
+
+
+def test_there_is_a_word_for_every_origin_of_klines() -> None:
+    assert {key for key in words("en") if key.startswith("facts.origin_")} == {f"facts.origin_{one}" for one in ORIGINS}
 
 
 def test_values_are_escaped_unless_they_are_html() -> None:

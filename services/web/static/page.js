@@ -1,5 +1,6 @@
 // Keeps the page true: asks the server for it again and puts in the regions that have changed, without a reload.
 import { showChart } from "./chart.js";
+import "./ask.js";
 import "./outcome.js";
 import "./threshold.js";
 import { clockTime, keepCounting, showTimes } from "./times.js";
@@ -68,3 +69,4 @@ async function refresh() {
 keepCounting();
 refresh();
 document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
+document.addEventListener("refreshwanted", refresh);

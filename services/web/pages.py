@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import Blueprint, Response, make_response, render_template, request
+from flask import Blueprint, Response, make_response, render_template, request, url_for
 
 from services.web import formats
 from services.web.api.answers import find_forecast
@@ -53,6 +53,7 @@ def forecast_pages(settings: Settings, stores: Stores, now_ms: Callable[[], int]
             forecast=forecast,
             next_update=next_update(situation, now),
             known_series=situation.known_series,
+            events=url_for("api.events", symbol=situation.symbol, interval=situation.interval.value),
             asking=asking_form(settings),
             notices=latest_notices(situation, fresh),
             computing=situation.coming is not None and situation.coming.state in {"queued", "running"},
@@ -71,6 +72,8 @@ def forecast_pages(settings: Settings, stores: Stores, now_ms: Callable[[], int]
             next_update=None,
             notices=forecast_notices(found.forecast) if found.forecast else [job_notice(found)],
             computing=found.state in {"queued", "running"},
+            # A finished forecast does not change any more.
+            events="" if found.forecast else url_for("api.forecast_events", forecast_id=forecast_id),
         )
 
     return pages

@@ -69,7 +69,7 @@ def test_what_the_server_does_not_allow_is_said_beside_the_form(
 def test_a_write_token_is_asked_for_and_kept_for_the_tab(
     page: Page, complaints: Complaints, redis_url: str, stores: Stores, tmp_path: Path
 ) -> None:
-    complaints.expected = ["401"]
+    complaints.expected = ["401", "ERR_CONNECTION_REFUSED"]  # the server ends before the page does
     forecast_stored(stores, ingested(stores))
     with web_server(redis_url, tmp_path, KRONOS_WEB__WRITE_TOKEN="open sesame, please") as (address, _):  # noqa: S106
         open_form(page, address)
@@ -119,3 +119,36 @@ def test_an_impossible_series_is_refused_in_words(page: Page, complaints: Compla
     complaints.expected = ["404"]
     page.goto(f"{web_address}/?symbol=BTCUSDT&interval=7h")
     expect(page.locator("main")).to_contain_text("interval is '7h', but allowed is one of")
+
+
+def test_news_come_by_one_stream_without_the_page_asking_all_the_time(
+    page: Page, web_address: str, redis: Redis, stores: Stores
+) -> None:
+    window = ingested(stores)
+    forecast_stored(stores, window)
+    streams, questions = [], []
+    page.on("request", lambda one: streams.append(one.url) if "/events" in one.url else None)
+    page.on("request", lambda one: questions.append(one.url) if one.url == f"{web_address}/" else None)
+    page.goto(f"{web_address}/")
+    drawn(page)
+    page.wait_for_timeout(2500)
+    quiet = len(questions)
+    page.wait_for_timeout(2500)
+    assert len(questions) == quiet
+    worker_alive(redis)  # known to the page within a second or two, though it would ask in a minute only
+    expect(page.locator(".notice-title")).to_have_text(["LIVE"], timeout=5_000)
+    assert streams == [f"{web_address}/api/v1/events?symbol=BTCUSDT&interval=1h"]
+
+
+def test_where_no_stream_can_be_had_the_page_asks_by_itself(
+    page: Page, complaints: Complaints, web_address: str, redis: Redis, stores: Stores
+) -> None:
+    complaints.expected = ["503"]
+    page.route("**/events**", lambda route: route.fulfill(status=503, body="no"))
+    forecast_stored(stores, ingested(stores))
+    page.goto(f"{web_address}/")
+    drawn(page)
+    page.evaluate("document.querySelector('main').dataset.pollS = '0.5'")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    worker_alive(redis)
+    expect(page.locator(".notice-title")).to_have_text(["LIVE"], timeout=5_000)

@@ -89,7 +89,7 @@ def forecast_stored(
     """A finished forecast on a window: the schedule's, unless it has an id of its own."""
     snapshot_id = window.content_hash()[:16]
     scheduled = scheduled_forecast_id(window.symbol, window.interval, window.last_open_time_ms, window.origin)
-    request = forecast_request(snapshot_id, scheduled=forecast_id is None)
+    request = forecast_request(snapshot_id, scheduled=forecast_id is None, symbol=window.symbol)
     forecast, paths = finished_forecast(forecast_id or scheduled, window, request)
     if source == "bundled":
         model = forecast.provenance.model.model_copy(

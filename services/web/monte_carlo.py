@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from services.web.formats import expected_return
 from shared.forecasts import Forecast
 from shared.klines import CLOSE
-
-Z_95 = 1.959963984540054  # standard normal quantile of 0.975
+from shared.statistics import Z_95
 
 
 @dataclass(frozen=True)

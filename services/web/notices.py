@@ -30,8 +30,8 @@ class Notice:
     job: JobStatus | None = None
 
 
-def latest_notices(situation: Situation, fresh: Freshness | None, waiting: int) -> list[Notice]:
-    """What the front page says loudest; `fresh` is None where there is no forecast yet, `waiting` counts the queue."""
+def latest_notices(situation: Situation, fresh: Freshness | None) -> list[Notice]:
+    """What the front page says loudest; `fresh` is None where there is no forecast yet."""
     notices = []
     if situation.latest is None or fresh is None:
         notices.append(Notice("waiting", "notice.none", what_is_missing(situation)))
@@ -39,8 +39,8 @@ def latest_notices(situation: Situation, fresh: Freshness | None, waiting: int) 
         notices += _state_notices(situation, situation.latest, fresh)
     if not situation.workers:
         notices.append(Notice("worker", "notice.worker", [Saying("notice.worker_text")]))
-    elif waiting > LONG_QUEUE * situation.workers:
-        counted = {"waiting": waiting, "workers": situation.workers}
+    elif situation.queued > LONG_QUEUE * situation.workers:
+        counted = {"waiting": situation.queued, "workers": situation.workers}
         notices.append(Notice("queue", "notice.queue", [Saying("notice.queue_text", counted)]))
     if situation.coming is not None:
         notices.append(job_notice(situation.coming))

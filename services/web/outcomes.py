@@ -12,10 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.forecasts import Probability
-from shared.klines import CLOSE, HIGH, LOW
+from shared.klines import CLOSE, OPEN
 from shared.statistics import Floats, wilson_share
 
 Flags = NDArray[np.bool_]
+
+
+PRICES = slice(OPEN, CLOSE + 1)
 
 
 @dataclass(frozen=True)
@@ -42,13 +45,14 @@ def ends_within(low: float, high: float) -> Event:
 
 
 def touches(price: float, last_close: float) -> Event:
-    """The price is reached from where it is now: by a high where it lies above the last known close, else by a low.
+    """The price is reached from where it is now: from below where it lies above the last known close, else from above.
 
-    So a price that two candles leap over counts as reached.
+    So a price that two candles leap over counts as reached. All four prices of a candle count, since a path's high may be
+    drawn below its close; the page counts alike (static/paths.js).
     """
     if price >= last_close:
-        return Event(f"reaches {price:.12g}", lambda paths: paths[:, :, HIGH].max(axis=1) >= price)
-    return Event(f"falls to {price:.12g}", lambda paths: paths[:, :, LOW].min(axis=1) <= price)
+        return Event(f"reaches {price:.12g}", lambda paths: paths[:, :, PRICES].max(axis=(1, 2)) >= price)
+    return Event(f"falls to {price:.12g}", lambda paths: paths[:, :, PRICES].min(axis=(1, 2)) <= price)
 
 
 def returns_above(share: float, last_close: float) -> Event:

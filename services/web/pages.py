@@ -6,14 +6,17 @@ What is said loudest is decided in notices.py; how it looks is in templates/ and
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import Blueprint, Response, make_response, render_template
+from flask import Blueprint, Response, make_response, render_template, request, url_for
 
 from services.web import formats
 from services.web.api.answers import find_forecast
+from services.web.api.contracts import INTERVAL, SYMBOL
+from services.web.asking_form import asking_form
 from services.web.conditional import conditional
 from services.web.monte_carlo import ReturnEstimate, return_estimate
 from services.web.notices import forecast_notices, job_notice, latest_notices
@@ -21,6 +24,7 @@ from services.web.situation import Stores, freshness, next_update, read_situatio
 from services.web.wording import add_wording
 from shared.errors import NotFoundError
 from shared.forecasts import Forecast
+from shared.klines import Interval
 from shared.prices import price
 from shared.settings import Settings
 
@@ -39,7 +43,7 @@ def forecast_pages(settings: Settings, stores: Stores, now_ms: Callable[[], int]
     @pages.get("/")
     def latest() -> Response:
         now = now_ms()
-        situation = read_situation(stores, settings.data.symbol, settings.data.interval, now)
+        situation = read_situation(stores, *_series_asked_for(settings), now)
         forecast = situation.latest
         fresh = freshness(situation, forecast, now) if forecast else None
         return _page(
@@ -48,7 +52,10 @@ def forecast_pages(settings: Settings, stores: Stores, now_ms: Callable[[], int]
             interval=situation.interval,
             forecast=forecast,
             next_update=next_update(situation, now),
-            notices=latest_notices(situation, fresh, stores.queue.waiting()),
+            known_series=situation.known_series,
+            events=url_for("api.events", symbol=situation.symbol, interval=situation.interval.value),
+            asking=asking_form(settings),
+            notices=latest_notices(situation, fresh),
             computing=situation.coming is not None and situation.coming.state in {"queued", "running"},
         )
 
@@ -65,9 +72,22 @@ def forecast_pages(settings: Settings, stores: Stores, now_ms: Callable[[], int]
             next_update=None,
             notices=forecast_notices(found.forecast) if found.forecast else [job_notice(found)],
             computing=found.state in {"queued", "running"},
+            # A finished forecast does not change any more.
+            events="" if found.forecast else url_for("api.forecast_events", forecast_id=forecast_id),
         )
 
     return pages
+
+
+def _series_asked_for(settings: Settings) -> tuple[str, Interval]:
+    """The series that the address names, as far as it does. Raises NotFoundError where it names none that can be."""
+    symbol, interval = request.args.get("symbol", settings.data.symbol), request.args.get("interval")
+    if not re.fullmatch(r"[A-Z0-9]{2,20}", symbol):
+        raise NotFoundError(f"symbol is {symbol[:40]!r}, but allowed is {SYMBOL}.")
+    try:
+        return symbol, Interval(interval) if interval else settings.data.interval
+    except ValueError:
+        raise NotFoundError(f"interval is {interval[:40] if interval else ''!r}, but allowed is {INTERVAL}.") from None
 
 
 def _estimate(stores: Stores, forecast: Forecast | None) -> ReturnEstimate | None:

@@ -10,10 +10,10 @@ import pytest
 from numpy.typing import NDArray
 from playwright.sync_api import Page, expect
 
-from services.inference.path_statistics import wilson_share
 from services.web.situation import Stores
 from shared.forecasts import Forecast
 from shared.klines import CLOSE, HIGH, LOW, OPEN
+from shared.statistics import wilson_share
 from tests.browser.conftest import PHONE
 from tests.browser.test_page import drawn
 from tests.web_server import forecast_stored, ingested

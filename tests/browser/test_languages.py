@@ -16,26 +16,8 @@ from tests.web_server import forecast_stored, ingested, newest_closed_candle, wo
 
 # Names, units and what another program has said: the same in every language.
 NAMES = set(
-    [
-        "kronos",
-        "live",
-        "small",
-        "nano",
-        "english",
-        "btcusdt",
-        "json",
-        "csv",
-        "api",
-        "top",
-        "hub",
-        "utc",
-        "gmt",
-        "cpu",
-        "float",
-        "worker",
-        "binance",
-        "aaaaaaaaaa",
-    ]
+    """kronos live small nano mini base english btcusdt json csv api top hub utc gmt cpu float worker binance
+    aaaaaaaaaa""".split()  # noqa: SIM905 - shorter to read
 )
 
 

@@ -1,7 +1,9 @@
 // Keeps the page true: asks the server for it again and puts in the regions that have changed, without a reload.
 import { showChart } from "./chart.js";
+import "./ask.js";
 import "./outcome.js";
 import "./threshold.js";
+import { isStreaming, listenTo } from "./stream.js";
 import { clockTime, keepCounting, showTimes } from "./times.js";
 
 const regionsOf = (root) => new Map([...root.querySelectorAll("[data-region]")].map((one) => [one.dataset.region, one]));
@@ -10,7 +12,11 @@ const main = document.querySelector("main");
 const served = new Map([...regionsOf(document)].map(([name, region]) => [name, region.innerHTML])); // before times are localised
 let pageTag = null;
 let lastAnswer = new Date();
-let timer = null;
+let timer = null; // the only one that asks
+let asking = false; // one question at a time; what comes in between is asked once more afterwards
+let askAgain = false;
+
+const STREAMED_POLL_S = 60; // beside a stream, so that a page never goes quiet
 
 /** What a person is working with, or what is dear to make, stays; only what the server says of it is new. */
 function keep(old) {
@@ -39,7 +45,7 @@ function putIn(page) {
     if (wasOpen && region.querySelector("details")) region.querySelector("details").open = true;
   }
   document.title = page.title;
-  main.dataset.pollS = page.querySelector("main").dataset.pollS;
+  Object.assign(main.dataset, { ...page.querySelector("main").dataset });
   showTimes();
 }
 
@@ -50,6 +56,9 @@ function showAway(away) {
 
 async function refresh() {
   clearTimeout(timer);
+  askAgain = asking;
+  if (asking) return;
+  asking = true;
   try {
     const answer = await fetch(location.href, { cache: "no-cache", headers: { Accept: "text/html" } });
     if (!answer.ok) throw new Error(`the server answers ${answer.status}`);
@@ -62,9 +71,13 @@ async function refresh() {
   } catch {
     showAway(true);
   }
-  timer = setTimeout(refresh, Number(main.dataset.pollS) * 1000);
+  asking = false;
+  listenTo(main.dataset.events, refresh);
+  const wait = isStreaming() ? STREAMED_POLL_S : Number(main.dataset.pollS);
+  timer = setTimeout(refresh, askAgain ? 0 : wait * 1000);
 }
 
 keepCounting();
 refresh();
 document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
+document.addEventListener("refreshwanted", refresh);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -23,6 +24,13 @@ def values_in(sentence: str) -> set[str]:
 @pytest.mark.parametrize("language", OTHERS)
 def test_every_language_has_the_same_keys_in_the_same_order(language: str) -> None:
     assert list(words(language)) == list(words("en"))
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_key_is_there_twice(language: str) -> None:
+    text = (WEB / "static" / "words" / f"{language}.json").read_text(encoding="utf-8")
+    pairs = json.loads(text, object_pairs_hook=list)
+    assert len(pairs) == len(words(language))
 
 
 @pytest.mark.parametrize("language", OTHERS)

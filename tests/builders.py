@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.forecast_queue import ForecastQueue, Wanted
 from shared.forecasts import (
     Band,
     Forecast,
@@ -131,3 +132,9 @@ def finished_forecast(
         paths=PathsInfo(shape=(request.num_samples, request.horizon, len(COLUMNS)), columns=list(COLUMNS)),
     )
     return forecast, paths
+
+
+def enqueue_together(queue: ForecastQueue, request: ForecastRequest, *forecast_ids: str) -> None:
+    """The same request under each id, in one transaction, as a panel comes."""
+    wanted = [Wanted(one, request, names_seed=True) for one in forecast_ids]
+    queue.enqueue_many(wanted, is_of_use=lambda _: False, make_room=lambda _: None)

@@ -16,7 +16,7 @@ from services.local_redis import redis_server_binary
 from shared.forecast_queue import ForecastQueue
 from shared.forecast_store import ForecastStore
 from shared.kline_store import KlineStore
-from tests.builders import forecast_request, kline_window, settings
+from tests.builders import enqueue_together, forecast_request, kline_window, settings
 from tests.conftest import free_port
 from tests.processes import Service, eventually, service
 from tests.tiny_models import write_tiny_models
@@ -115,7 +115,7 @@ def test_a_forecast_outlives_a_redis_that_goes_away_while_it_is_made(house: Hous
 def test_a_panel_outlives_a_redis_that_goes_away_while_it_is_drawn(house: House) -> None:
     with worker_on(house.port, house.folder) as worker:
         request = forecast_request(house.snapshot_id, num_samples=200, horizon=300)
-        house.queue.enqueue_many({"one": request, "two": request})
+        enqueue_together(house.queue, request, "one", "two")
         eventually(lambda: house.queue.status("two").progress, 30, worker.log)
         house.kill_redis()
         worker.wait_for_log("waiting_for_redis", 120)

@@ -11,7 +11,7 @@ from redis import Redis
 from shared.forecast_queue import ForecastQueue
 from shared.forecast_store import ForecastStore
 from shared.kline_store import KlineStore
-from tests.builders import forecast_request, kline_window, settings
+from tests.builders import enqueue_together, forecast_request, kline_window, settings
 from tests.processes import eventually, service
 from tests.tiny_models import write_tiny_models
 
@@ -53,7 +53,7 @@ def test_of_a_panel_whose_worker_was_killed_each_is_made_by_the_next_one_and_alo
     with service("worker", environment, tmp_path) as first:
         first.wait_for_log("worker_ready")
         request = forecast_request(snapshot_id, num_samples=100, horizon=300)
-        queue.enqueue_many(dict.fromkeys([*orphans, later], request))
+        enqueue_together(queue, request, *orphans, later)
         eventually(lambda: all(queue.status(one).progress for one in orphans), 30, first.log)
         first.end(signal.SIGKILL)
     assert [queue.status(one).state for one in (*orphans, later)] == ["running"] * 3 + ["queued"]

@@ -151,7 +151,7 @@ def test_two_demos_do_not_share_a_folder(demo: Demo, tmp_path: Path) -> None:
     demo.wait_for("Kronos Live:")
     second = Demo(tmp_path / "demo", free_port())
     second.wait_for("Another demo uses")
-    assert second.process.wait(timeout=20) == 1
+    assert second.process.wait(timeout=20) == 2
     assert demo.get("/livez")
 
 
@@ -168,6 +168,6 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         demo = Demo(tmp_path / "demo", port)
         demo.wait_for(f"Port {port} on 127.0.0.1 cannot be used")
-        assert demo.process.wait(timeout=20) == 1
+        assert demo.process.wait(timeout=20) == 2
     assert "DEMO_PORT" in "".join(demo.lines)
     assert "Traceback" not in "".join(demo.lines)

@@ -6,7 +6,7 @@ import click
 
 from .build import BuildError, build_kernels
 
-HELP = """Compile the kernels that make forecasts on a processor about a third faster.
+HELP = """Compile the kernels that compute forecasts on a processor (docs/performance.md says how much faster).
 
 `make venv` does this where there is a C++ compiler, and the inference image brings them along; by hand it is needed only
 after a compiler was installed later. Takes a few seconds, and nothing where all is up to date. Without them torch does

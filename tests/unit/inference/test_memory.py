@@ -5,30 +5,28 @@ import sys
 
 import pytest
 
-FAULTS_OF_A_FORECAST = """
+# Six pieces of 24 MB, taken, written and freed, as a forecast does with its caches. Of its own accord glibc keeps at most
+# twice the largest piece that it has seen. Not a forecast itself: how far that gets with so little differs by processor.
+FAULTS_OF_A_ROUND = """
 import resource, sys
-from benchmarks.models import random_modules, random_walk
-from services.inference.engine import FLOAT32, pack
 from services.inference.memory import keep_freed_memory
-from services.inference.path_sampler import SamplingOptions, sample_paths
 
 if sys.argv[1] == "kept":
     assert keep_freed_memory()
-engine, context = pack(*random_modules("Kronos-mini"), FLOAT32, 512), random_walk(360, 12, 512)
-options = SamplingOptions(num_samples=30, temperature=1.0, top_k=0, top_p=1.0, seed=0)
 for _ in range(3):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    sample_paths(engine, context, options)
+    pieces = [bytearray(24 * 2**20) for _ in range(6)]
+    del pieces
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
 def _faults(how: str) -> int:
-    ran = subprocess.run([sys.executable, "-c", FAULTS_OF_A_FORECAST, how], capture_output=True, text=True, check=True)
+    ran = subprocess.run([sys.executable, "-c", FAULTS_OF_A_ROUND, how], capture_output=True, text=True, check=True)
     return int(ran.stdout)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only glibc takes these settings")
-def test_a_forecast_uses_the_memory_of_the_one_before_it() -> None:
+def test_freed_memory_is_used_again() -> None:
     kept, as_ever = _faults("kept"), _faults("as ever")
     assert kept < as_ever / 4, (kept, as_ever)

@@ -31,12 +31,14 @@ from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 from shared.errors import AlreadyEndedError, ForecastCancelledError, NotFoundError
 from shared.forecasts import ForecastRequest, JobState, JobStatus, Progress
 from shared.kept_answers import KeptAnswers
+from shared.klines import Interval
 from shared.queue_overview import QueueStatus, WorkerStatus, queue_question, workers_question
 from shared.redis_connection import redis_errors_translated
 from shared.redis_questions import Answers, Question, ask_together
 from shared.settings import QueueSettings
 
 FORECAST_JOB = "services.inference.jobs.run_forecast"
+SCORING_JOB = "services.inference.jobs.score_series"
 FINISHED_JOB_TTL_S = 600  # the forecast itself is kept in the forecast store
 LOOKED_THROUGH = 256  # jobs at the head of the queue, for those that can be taken along
 ASKED_TTL_S = 86_400
@@ -98,6 +100,27 @@ class ForecastQueue:
         self._forget_failed(forecast_id)
         try:
             self._queue.enqueue_call(FORECAST_JOB, unique=True, **self._job(forecast_id, request))
+        except DuplicateJobError:
+            return False
+        return True
+
+    @redis_errors_translated()
+    def enqueue_scoring(self, symbol: str, interval: Interval, last_open_time_ms: int) -> bool:
+        """Have a series' closed forecasts scored, once a candle; False where that is in the queue already."""
+        job_id = f"score-{symbol}-{interval}-{last_open_time_ms}"
+        self._forget_failed(job_id)
+        try:
+            self._queue.enqueue_call(
+                SCORING_JOB,
+                args=(symbol, str(interval)),
+                job_id=job_id,
+                timeout=self._settings.job_timeout,
+                result_ttl=FINISHED_JOB_TTL_S,
+                failure_ttl=self._settings.failure_ttl,
+                retry=Retry(max=self._settings.retries) if self._settings.retries else None,
+                description=f"scores of {symbol} {interval}",
+                unique=True,
+            )
         except DuplicateJobError:
             return False
         return True

@@ -2,7 +2,8 @@
 
 The only room that knows these keys, their encoding and how long they are kept.
 
-    kronos:forecast:<id>                             hash: record (JSON), paths (zlib of little-endian float32)
+    kronos:forecast:<id>                             hash: record (JSON), paths (zlib of little-endian float32), draws (of
+                                                     its baselines, zlib of little-endian float16)
     kronos:scheduled:<symbol>:<interval>:<origin>    sorted set of the schedule's ids by the candle that they follow
     kronos:adhoc:<symbol>:<interval>                 sorted set of the ids that people asked for, by creation time
 
@@ -62,19 +63,21 @@ class ForecastStore:
         self._keep = keep
 
     @redis_errors_translated()
-    def save(self, forecast: Forecast, paths: NDArray[np.float32]) -> None:
-        """Store a record with its paths, (paths, horizon, columns) as `forecast.paths` says, in one step."""
+    def save(self, forecast: Forecast, paths: NDArray[np.float32], draws: NDArray[np.float16] | None = None) -> None:
+        """Store a record with its paths, (paths, horizon, columns) as `forecast.paths` says, and the draws (draws, horizon)
+        that its baselines speak of, in one step.
+        """
         if paths.shape != forecast.paths.shape:
             raise ValueError(f"paths of shape {paths.shape} under a record that says {forecast.paths.shape}")
         index, score = _place(forecast)
+        fields: dict[Any, Any] = {
+            "record": forecast.model_dump_json(),
+            "paths": zlib.compress(np.ascontiguousarray(paths, dtype="<f4").tobytes()),
+        }
+        if draws is not None:
+            fields["draws"] = zlib.compress(np.ascontiguousarray(draws, dtype="<f2").tobytes())
         with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hset(
-                _forecast_key(forecast.id),
-                mapping={
-                    "record": forecast.model_dump_json(),
-                    "paths": zlib.compress(np.ascontiguousarray(paths, dtype="<f4").tobytes()),
-                },
-            )
+            pipe.hset(_forecast_key(forecast.id), mapping=fields)
             pipe.zadd(index, {forecast.id: score})
             pipe.execute()
         self._drop_oldest(index)
@@ -99,6 +102,13 @@ class ForecastStore:
         if raw is None:
             raise NotFoundError(f"The paths of forecast {forecast_id!r} have just been dropped by retention.")
         return np.frombuffer(zlib.decompress(raw), dtype="<f4").reshape(shape).astype(np.float32)
+
+    @redis_errors_translated()
+    def load_draws(self, forecast: Forecast) -> NDArray[np.float16]:
+        """What its baselines draw from, (draws, horizon); no rows where none were stored."""
+        raw = cast("bytes | None", self._redis.hget(_forecast_key(forecast.id), "draws"))
+        drawn = np.frombuffer(zlib.decompress(raw), dtype="<f2") if raw else np.zeros(0)
+        return drawn.astype(np.float16).reshape(-1, forecast.request.horizon)
 
     @redis_errors_translated()
     def newest(self, symbol: str, interval: Interval, limit: int) -> list[Forecast]:
@@ -127,6 +137,12 @@ class ForecastStore:
         for forecast_id in cast("list[bytes]", self._redis.zrevrange(_scheduled_key(symbol, interval, origin), 0, 0)):
             return _read(forecast_id.decode(), self._record(forecast_id.decode()))
         return None
+
+    @redis_errors_translated()
+    def scheduled_ids(self, symbol: str, interval: Interval, origin: Origin) -> list[str]:
+        """Of the schedule's forecasts that are kept, by the candle that they follow, oldest first."""
+        key = _scheduled_key(symbol, interval, origin)
+        return [forecast_id.decode() for forecast_id in cast("list[bytes]", self._redis.zrange(key, 0, -1))]
 
     def latest_question(self, symbol: str, interval: Interval) -> Question[dict[Origin, Forecast | None]]:
         """The same for each origin, to be asked together with others."""

@@ -9,8 +9,10 @@ from datetime import UTC, datetime
 from typing import Annotated, Literal
 from uuid import uuid4
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from shared.calibration import SeriesCalibration
+from shared.contract import Contract
 from shared.klines import Interval, Origin
 from shared.settings import SHORTEST_HISTORY, ModelName, Overflow, Settings, Symbol
 
@@ -18,16 +20,19 @@ SEED_LIMIT = 2**63 - 1
 LARGEST_PANEL = 64  # symbols that one request may name
 LONGEST_HORIZON = 448  # candles: what the published models have room for beside the shortest history
 
+# In the order in which they are shown.
+BASELINE_NAMES = {
+    "last_price": "last price",
+    "random_walk": "random walk, std of the history",
+    "random_walk_ewma": "random walk, EWMA(0.97)",
+    "bootstrap": "bootstrap of the history",
+    "bootstrap_ewma": "bootstrap scaled to EWMA",
+}
+
 # The state of a forecast on its way. failed and cancelled: why there is none is in `error`.
 JobState = Literal["queued", "running", "finished", "failed", "cancelled"]
 # Where a model's weights came from. bundled: the small one that the repository carries.
 ModelSource = Literal["local", "hub", "bundled"]
-
-
-class Contract(BaseModel):
-    """What two services agree on: closed to unknown keys, so that a typing error is seen where it happens."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), ser_json_inf_nan="null")
 
 
 class Candle(Contract):
@@ -212,6 +217,30 @@ class Provenance(Contract):
     timings_s: dict[str, float] = Field(description="seconds by phase, and 'total'")
 
 
+class Baseline(Contract):
+    """A plain forecast of the close, stated when the forecast was made: a spread, or a scale for the stored draws.
+
+    Names are those of BASELINE_NAMES.
+    """
+
+    name: str
+    sigma: list[float] | None = Field(
+        default=None, description="std of the log close about the last one at each step, for normal ones; (horizon,)"
+    )
+    scale: float | None = Field(
+        default=None, description="what the stored draws of log closes are multiplied by, for bootstraps"
+    )
+
+
+class Recalibrated(Contract):
+    """What a forecast becomes by what its scored forerunners taught; the raw one stays beside it."""
+
+    bands: list[Band] = Field(description="of the close; (horizon,)")
+    upside: float | None
+    volatility_amplification: float | None
+    learned: SeriesCalibration
+
+
 class PathsInfo(Contract):
     """How the binary beside the record is laid out: little-endian float32, C order, zlib-compressed."""
 
@@ -238,6 +267,12 @@ class Forecast(Contract):
     returns_compared: int = Field(description="log returns on either side of the volatility comparison")
     defective_paths: dict[str, int] = Field(description="paths that break reality, by kind; they are kept as drawn")
     paths: PathsInfo
+    baselines: list[Baseline] = Field(
+        default_factory=list, description="plain forecasts from the same snapshot, made before anything was known"
+    )
+    recalibrated: Recalibrated | None = Field(
+        default=None, description="none where too few forecasts of its kind were scored before, or calibration is off"
+    )
 
 
 def why_no_amplification(forecast: Forecast) -> str:

@@ -12,8 +12,8 @@ from typing import cast
 
 from redis import Redis
 
+from shared.contract import Contract
 from shared.errors import RequestError, StillAnsweringError
-from shared.forecasts import Contract
 from shared.redis_connection import redis_errors_translated
 
 KEPT_S = 86_400

@@ -20,8 +20,8 @@ from pydantic import ValidationError
 from redis import Redis
 from redis.client import Pipeline
 
+from shared.contract import Contract
 from shared.errors import KlineError, NotFoundError
-from shared.forecasts import Contract
 from shared.klines import COLUMNS, Interval, KlineWindow, Origin
 from shared.logs import get_logger
 from shared.redis_connection import redis_errors_translated

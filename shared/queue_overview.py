@@ -13,7 +13,8 @@ from pydantic import Field, ValidationError
 from rq.job import Job
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
-from shared.forecasts import Contract, ModelSource, Progress
+from shared.contract import Contract
+from shared.forecasts import ModelSource, Progress
 from shared.redis_questions import Question
 
 MODEL_FIELD = "kronos_model"  # in a worker's registration: a LoadedModel as JSON

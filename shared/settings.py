@@ -150,6 +150,10 @@ class WorkerSettings(Section):
     forecasts_at_once: int = Field(ge=0, le=256)
 
 
+class CalibrationSettings(Section):
+    enabled: bool
+
+
 class RetentionSettings(Section):
     snapshots_per_series: int = Field(ge=2, le=1_000_000)
     forecasts_per_series: int = Field(ge=1, le=1_000_000)
@@ -189,6 +193,7 @@ class Settings(BaseSettings):
     redis: RedisSettings
     queue: QueueSettings
     worker: WorkerSettings
+    calibration: CalibrationSettings
     retention: RetentionSettings
     web: WebSettings
     logs: LogSettings

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from shared.contract import Contract
 from shared.errors import (
     KronosLiveError,
     NotFoundError,
@@ -22,7 +23,6 @@ from shared.errors import (
 )
 from shared.forecast_queue import ForecastQueue
 from shared.forecast_store import ForecastStore
-from shared.forecasts import Contract
 from shared.kline_store import KlineStore
 from shared.redis_connection import connect
 from shared.settings import Settings

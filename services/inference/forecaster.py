@@ -6,7 +6,7 @@ Keeps the models that it has loaded. Knows neither Redis nor the queue.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from services.inference.baselines import Baselines, state_baselines
+from services.inference.calibration import forecaster_of, recalibrate
 from services.inference.checkpoints import ModelDescription, ModelPolicy, load_model
 from services.inference.context import Context, prepare_context
 from services.inference.engine import Engine, pack
@@ -32,9 +34,11 @@ from services.inference.path_statistics import (
 )
 from services.inference.precisions import choose_kernels, choose_precision
 from services.inference.token_choice import Choice
+from shared.calibration import SeriesCalibration
 from shared.errors import CheckpointError, RequestError
 from shared.forecasts import (
     Band,
+    Baseline,
     Forecast,
     ForecastRequest,
     ModelIdentity,
@@ -65,19 +69,23 @@ class ReadyModel(ModelDescription):
 
 @dataclass(frozen=True)
 class Task:
-    """One forecast to make."""
+    """One forecast to make. `learned`: what scored forecasts of the series have taught so far, by forecaster."""
 
     forecast_id: str
     request: ForecastRequest
     window: KlineWindow
+    learned: Mapping[str, SeriesCalibration] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Made:
-    """A finished forecast and all its paths, float32 (num_samples, horizon, 6) in the units of the klines."""
+    """A finished forecast, all its paths, float32 (num_samples, horizon, 6) in the units of the klines, and the draws that its
+    baselines speak of, float16 (draws, horizon).
+    """
 
     forecast: Forecast
     paths: NDArray[np.float32]
+    baseline_draws: NDArray[np.float16]
 
 
 class Forecaster:
@@ -181,14 +189,15 @@ class Forecaster:
             panel = [self._draw_until(request, tasks[0].window.last_close, panel[0], draw)]
         with clock.phase("statistics"):
             statistics = [_summarise(paths, task) for paths, task in zip(panel, tasks, strict=True)]
+        with clock.phase("baselines"):
+            baselines = [_baselines(task) for task in tasks]
         clock.seconds |= sampler.seconds
-        return [
-            Made(
-                _record(task, context, summary, self._provenance(task, model, context, clock, len(tasks))),
-                paths.astype(np.float32),
-            )
-            for task, context, summary, paths in zip(tasks, contexts, statistics, panel, strict=True)
-        ]
+        made = []
+        for task, context, summary, paths, plain in zip(tasks, contexts, statistics, panel, baselines, strict=True):
+            provenance = self._provenance(task, model, context, clock, len(tasks))
+            forecast = _recalibrated(_record(task, context, summary, provenance, plain.stated), task)
+            made.append(Made(forecast, paths.astype(np.float32), plain.draws))
+        return made
 
     def _draw_until(
         self,
@@ -353,7 +362,19 @@ def _summarise(paths: NDArray[np.float64], task: Task) -> PathStatistics:
     return statistics
 
 
-def _record(task: Task, context: Context, statistics: PathStatistics, provenance: Provenance) -> Forecast:
+def _baselines(task: Task) -> Baselines:
+    """From the history that the model reads, and one close more, so that there are as many returns as candles."""
+    closes = task.window.values[-task.request.history - 1 :, CLOSE]
+    return state_baselines(closes, task.request.horizon, np.random.default_rng(task.request.seed))
+
+
+def _record(
+    task: Task,
+    context: Context,
+    statistics: PathStatistics,
+    provenance: Provenance,
+    baselines: Sequence[Baseline],
+) -> Forecast:
     request, window, upside = task.request, task.window, _probability(statistics.upside)
     assert upside is not None  # noqa: S101 - _summarise refuses what has none
     return Forecast(
@@ -371,7 +392,16 @@ def _record(task: Task, context: Context, statistics: PathStatistics, provenance
         returns_compared=statistics.returns_compared,
         defective_paths=statistics.defects,
         paths=PathsInfo(shape=(statistics.paths, request.horizon, len(COLUMNS)), columns=list(COLUMNS)),
+        baselines=list(baselines),
     )
+
+
+def _recalibrated(forecast: Forecast, task: Task) -> Forecast:
+    """With what its scored forerunners taught beside it, where there were enough."""
+    learned = task.learned.get(forecaster_of(task.request, forecast.provenance.model))
+    if learned is None:
+        return forecast
+    return forecast.model_copy(update={"recalibrated": recalibrate(forecast, learned)})
 
 
 def _probability(share: Share | None) -> Probability | None:

@@ -1,4 +1,5 @@
-"""One job, one forecast: what RQ calls, and what the worker calls beforehand to make several side by side.
+"""One job, one forecast, or the scores of a series' earlier ones: what RQ calls, and what the worker calls beforehand to make
+several forecasts side by side.
 
 RQ calls by name with plain JSON, so what the jobs work with is laid out beforehand by the worker (`equip`). Knows the
 story of a job and how its failure is told; not how a forecast is made.
@@ -17,11 +18,14 @@ from redis import Redis
 from rq.timeouts import JobTimeoutException
 
 from services.inference.forecaster import Forecaster, Made, Report, Task
+from shared.calibration_store import CalibrationStore
 from shared.errors import ForecastCancelledError, KronosLiveError, StoreUnavailableError
 from shared.forecast_queue import current_job, may_be_stored, record_failure, refuse_cancelled, report_progress
 from shared.forecast_store import ForecastStore
 from shared.forecasts import ForecastRequest
 from shared.kline_store import KlineStore
+from shared.klines import Interval
+from shared.ledger import Ledger
 from shared.logs import get_logger
 from shared.redis_connection import wait_until_ready
 
@@ -39,6 +43,9 @@ class Workbench:
     redis: Redis
     klines: KlineStore
     forecasts: ForecastStore
+    ledger: Ledger
+    calibrations: CalibrationStore
+    calibrate: bool
     job_timeout_s: int
     keep_alive: Callable[[], None]
 
@@ -78,6 +85,21 @@ def run_forecast(forecast_id: str, request: dict[str, Any]) -> str:
     return forecast_id
 
 
+def score_series(symbol: str, interval: str) -> int:
+    """Score the forecasts of a series whose candles have closed; returns how many entries were written."""
+    from services.inference.scorekeeper import Stores, score_due  # it brings libraries that a forecast does not need
+
+    workbench, scored = _equipped(), 0
+    stores = Stores(workbench.klines, workbench.forecasts, workbench.ledger, workbench.calibrations)
+    try:
+        scored = len(score_due(stores, symbol, Interval(interval), time.time_ns() // 1_000_000))
+    except Exception as error:
+        expected = isinstance(error, KronosLiveError)
+        log.warning("scoring_failed", series=f"{symbol} {interval}", reason=str(error), exc_info=not expected)
+        raise
+    return scored
+
+
 def make_side_by_side(asked: Mapping[str, ForecastRequest], tell: Report) -> None:
     """Make forecasts of one shape together and store each, before their jobs run, which then find them made.
 
@@ -108,7 +130,11 @@ def _equipped() -> Workbench:
 
 
 def _task(workbench: Workbench, forecast_id: str, request: ForecastRequest) -> Task:
-    return Task(forecast_id, request, workbench.klines.load(request.snapshot_id))
+    window = workbench.klines.load(request.snapshot_id)
+    if not workbench.calibrate:
+        return Task(forecast_id, request, window)
+    learned = workbench.calibrations.load(request.symbol, request.interval, window.origin)
+    return Task(forecast_id, request, window, learned)
 
 
 def _store(workbench: Workbench, made: Made) -> bool:
@@ -117,7 +143,7 @@ def _store(workbench: Workbench, made: Made) -> bool:
         try:
             if not may_be_stored(workbench.redis, made.forecast.id):
                 return False
-            workbench.forecasts.save(made.forecast, made.paths)
+            workbench.forecasts.save(made.forecast, made.paths, made.baseline_draws)
             break
         except StoreUnavailableError:
             wait_until_ready(workbench.redis)  # what took minutes to make is not thrown away for seconds of outage

@@ -33,11 +33,13 @@ from services.inference.forecaster import Forecaster, panel_shape
 from services.inference.memory import keep_freed_memory
 from services.inference.precisions import has_kernels
 from services.inference.processors import cores_available
+from shared.calibration_store import CalibrationStore
 from shared.errors import ForecastCancelledError, KronosLiveError, StoreUnavailableError
 from shared.forecast_queue import ForecastQueue, count_try, is_first_try, report_progress, request_of
 from shared.forecast_store import ForecastStore
 from shared.forecasts import ForecastRequest
 from shared.kline_store import KlineStore
+from shared.ledger import Ledger
 from shared.logs import configure_logs, get_logger
 from shared.queue_overview import MODEL_FIELD
 from shared.redis_connection import connect, redis_errors_translated, wait_until_ready
@@ -257,6 +259,9 @@ def run(settings: Settings) -> None:
             redis,
             KlineStore(redis, settings.retention.snapshots_per_series),
             ForecastStore(redis, settings.retention.forecasts_per_series),
+            Ledger(redis),
+            CalibrationStore(redis),
+            settings.calibration.enabled,
             settings.queue.job_timeout,
             worker.keep_alive,
         )

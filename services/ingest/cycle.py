@@ -1,4 +1,4 @@
-"""One cycle of ingest, from the market to the queue: fetch, clean, save, enqueue.
+"""One cycle of ingest, from the market to the queue: fetch, clean, save, enqueue a forecast and the scoring of earlier ones.
 
 Tells the story of one candle. When a cycle runs, and what happens after a failed one, is for `turns`.
 """
@@ -55,6 +55,7 @@ class Cycle:
         snapshot_id = self._klines.save(found.window)
         if self._save_status(found, snapshot_id):
             self._enqueue(found.window, snapshot_id)
+            self._queue.enqueue_scoring(self._symbol, self._interval, found.window.last_open_time_ms)
         return found.window.origin != "simulated"
 
     def report_failure(self, error: KronosLiveError, next_fetch_at_ms: int) -> None:

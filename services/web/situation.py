@@ -12,10 +12,11 @@ from typing import Any, Literal, cast
 from pydantic import Field
 
 from services.web.languages import Saying, in_english
+from shared.contract import Contract
 from shared.errors import NotFoundError
 from shared.forecast_queue import ForecastQueue
 from shared.forecast_store import ForecastStore
-from shared.forecasts import Contract, Forecast, JobStatus, scheduled_forecast_id
+from shared.forecasts import Forecast, JobStatus, scheduled_forecast_id
 from shared.freshness import GRACE_MS, as_of, ingest_is_silent
 from shared.kline_store import KlineStore, SeriesStatus, describe_missing_series
 from shared.klines import IngestedOrigin, Interval, Origin, utc

@@ -21,11 +21,10 @@ from services.inference.evaluation.backtest import (
     Forecaster,
     Origin,
     Score,
-    baseline_forecaster,
+    baseline_forecasters,
     find_origins,
     run_backtest,
 )
-from services.inference.evaluation.baselines import BASELINES
 from services.inference.evaluation.model_forecaster import model_forecaster
 from services.inference.evaluation.token_entropy import TokenEntropy, token_entropy
 from services.inference.model.kronos import Kronos
@@ -34,6 +33,7 @@ from services.inference.precisions import choose_kernels, choose_precision
 from services.inference.training.kline_files import Stretch, read_stretches
 from services.inference.weights import load_kronos, load_tokenizer
 from shared.errors import KronosLiveError
+from shared.forecasts import BASELINE_NAMES
 from shared.klines import Interval
 from shared.settings import Dtype
 
@@ -107,9 +107,7 @@ def main(
 def _evaluate(file: Path, model: Kronos, tokenizer: KronosTokenizer, options: dict[str, Any]) -> SeriesReport:
     stretches = read_stretches(file, Interval(options["interval"]))
     origins = _origins(file, stretches, options)
-    forecasters: dict[str, Forecaster] = {
-        name: baseline_forecaster(baseline, options["paths"], options["seed"]) for name, baseline in BASELINES.items()
-    }
+    forecasters: dict[str, Forecaster] = baseline_forecasters(options["seed"])
     kernels = choose_kernels("auto", torch.device("cpu"))
     precision = choose_precision(options["dtype"], torch.device("cpu"), kernels)
     forecasters[MODEL_ROW] = model_forecaster(
@@ -123,7 +121,7 @@ def _evaluate(file: Path, model: Kronos, tokenizer: KronosTokenizer, options: di
     tokens = token_entropy(model, tokenizer, origins)
     console = Console(file=sys.stderr)
     scores = run_backtest(track(origins, stretches[0].symbol, console=console, transient=True), forecasters)
-    best = min(BASELINES, key=lambda name: scores[name].crps)
+    best = min(BASELINE_NAMES, key=lambda name: scores[name].crps)
     return SeriesReport(
         stretches[0].symbol, len(origins), tokens, scores, best, scores[MODEL_ROW].crps / scores[best].crps
     )
@@ -156,7 +154,7 @@ def _print(report: SeriesReport, console: Console) -> None:
     table = Table("forecast", "CRPS", "80 % band covers", "95 % band", "interval score 80", "Brier of up")
     for name, score in report.scores.items():
         table.add_row(
-            name,
+            BASELINE_NAMES.get(name, name),
             f"{score.crps:.1f}",
             f"{score.coverage[80]:.3f}",
             f"{score.coverage[95]:.3f}",
@@ -164,7 +162,8 @@ def _print(report: SeriesReport, console: Console) -> None:
             f"{score.brier_up:.3f}",
         )
     console.print(table)
-    console.print(f"The model's CRPS is {report.ratio:.3f} times that of the best baseline ({report.best_baseline}).")
+    best = BASELINE_NAMES[report.best_baseline]
+    console.print(f"The model's CRPS is {report.ratio:.3f} times that of the best baseline ({best}).")
 
 
 if __name__ == "__main__":

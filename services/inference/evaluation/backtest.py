@@ -1,6 +1,6 @@
 """Rolling origins: at each one every forecaster sees the same past and is scored on the same closes that followed.
 
-A forecaster is any function from an origin to close paths; that is all this file knows of models and baselines.
+A forecaster is any function from an origin to a distribution of closes; that is all this file knows of models.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from services.inference.evaluation.baselines import Baseline
-from services.inference.evaluation.scores import band_score, brier, crps
+from services.inference.baselines import Baselines, state_baselines
+from services.inference.scoring.distributions import Distribution, distribution_of
+from services.inference.scoring.scores import brier, covered, interval_score
 from services.inference.training.kline_files import Stretch
+from shared.forecasts import BASELINE_NAMES
 
 CLOSE = 3
 LEVELS = (80, 95)
@@ -38,7 +40,7 @@ class Origin:
         return float(self.known[-1, CLOSE])
 
 
-Forecaster = Callable[[Origin], Floats]
+Forecaster = Callable[[Origin], Distribution]
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,21 @@ def find_origins(
             number += 1
 
 
-def baseline_forecaster(baseline: Baseline, paths: int, seed: int) -> Forecaster:
-    def forecast(origin: Origin) -> Floats:
-        generator = np.random.default_rng([seed, origin.number])
-        return baseline(origin.known[:, CLOSE], len(origin.ahead), paths, generator)
+def baseline_forecasters(seed: int) -> dict[str, Forecaster]:
+    """The baselines by name; the same seed and origin give the same draws."""
 
-    return forecast
+    def state(origin: Origin) -> Baselines:
+        return state_baselines(origin.known[:, CLOSE], len(origin.ahead), np.random.default_rng([seed, origin.number]))
+
+    def forecaster(name: str) -> Forecaster:
+        def forecast(origin: Origin) -> Distribution:
+            baselines = state(origin)
+            stated = next(one for one in baselines.stated if one.name == name)
+            return distribution_of(stated, baselines.draws, origin.last_close)
+
+        return forecast
+
+    return {name: forecaster(name) for name in BASELINE_NAMES}
 
 
 def run_backtest(origins: Iterable[Origin], forecasters: Mapping[str, Forecaster]) -> dict[str, Score]:
@@ -98,16 +109,15 @@ class _Tally:
         self._interval: dict[int, list[float]] = {level: [] for level in LEVELS}
         self._brier: list[float] = []
 
-    def add(self, closes: Floats, origin: Origin) -> None:
-        """closes [paths, horizon]."""
+    def add(self, forecast: Distribution, origin: Origin) -> None:
         outcome = origin.ahead[:, CLOSE]
         scale = PER_LAST_CLOSE / origin.last_close
-        self._crps.append(crps(closes, outcome) * scale)
+        self._crps.append(forecast.crps(outcome) * scale)
         for level in LEVELS:
-            band = band_score(closes, outcome, level)
-            self._covered[level].append(float(band.covered.mean()))
-            self._interval[level].append(float(band.interval_score.mean()) * scale)
-        up = float((closes[:, -1] > origin.last_close).mean())
+            lower, upper = forecast.band(level)
+            self._covered[level].append(float(covered(lower, upper, outcome).mean()))
+            self._interval[level].append(float(interval_score(lower, upper, outcome, level).mean()) * scale)
+        up = forecast.probability_above(origin.last_close)
         self._brier.append(brier(up, bool(outcome[-1] > origin.last_close)))
 
     def score(self) -> Score:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from services.inference.context import prepare_context
 from services.inference.engine import Engine
-from services.inference.evaluation.backtest import CLOSE, Floats, Forecaster, Origin
+from services.inference.evaluation.backtest import CLOSE, Forecaster, Origin
 from services.inference.path_sampler import SamplingOptions, sample_paths
+from services.inference.scoring.distributions import Ensemble
 
 
 def model_forecaster(
@@ -19,7 +20,7 @@ def model_forecaster(
 ) -> Forecaster:
     """The same seed, checkpoint and origins give the same paths. Reads one candle fewer than the baselines' closes."""
 
-    def forecast(origin: Origin) -> Floats:
+    def forecast(origin: Origin) -> Ensemble:
         times = origin.known_times_ms[1:]
         context = prepare_context(
             origin.known[1:],
@@ -31,7 +32,6 @@ def model_forecaster(
         )
         options = SamplingOptions(paths, temperature, top_k, top_p, seed * 1_000_003 + origin.number)
         sampled = sample_paths(engine, context, options)
-        closes: Floats = context.denormalise(sampled.normalised)[:, :, CLOSE]
-        return closes
+        return Ensemble(context.denormalise(sampled.normalised)[:, :, CLOSE])
 
     return forecast

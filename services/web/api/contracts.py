@@ -10,10 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from services.web.problems import MEDIA_TYPE, Problem
 from services.web.situation import Freshness
+from shared.contract import Contract
 from shared.forecasts import (
     LONGEST_HORIZON,
     Band,
-    Contract,
     Forecast,
     ForecastId,
     JobStatus,

@@ -1,0 +1,191 @@
+"""The scorekeeper: which scheduled forecasts have closed, what then happened by their own venue, and their entries in the
+ledger.
+
+Run after each candle by a job in the forecasts' queue. Done twice it writes nothing twice; killed half way it leaves what
+is missing to the next run. How a forecast is scored is in `scoring`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.inference.calibration import MOST, forecaster_of, learn
+from services.inference.scoring.verdict import score_forecast
+from shared.calibration_store import CalibrationStore
+from shared.errors import KlineError, NotFoundError
+from shared.forecast_store import ForecastStore
+from shared.forecasts import Forecast, ModelIdentity
+from shared.kline_store import Followed, KlineStore
+from shared.klines import CLOSE, ORIGINS, Interval, Origin, utc
+from shared.ledger import Ledger, LedgerEntry, Scores
+from shared.logs import get_logger
+
+# A venue that has gone away may come back and tell what happened; after this long nobody waits for it any more.
+LONGEST_WAIT_MS = 7 * 86_400_000
+SHA256_HEAD = 12
+# What a model may have seen: the published ones were trained on data to early 2024, the bundled one's card says which.
+PUBLISHED_TRAINED_UNTIL_MS = int(datetime(2024, 6, 1, tzinfo=UTC).timestamp() * 1000)
+BUNDLED_TRAINED_UNTIL_MS = int(datetime(2025, 1, 1, tzinfo=UTC).timestamp() * 1000)
+
+log = get_logger(__name__)
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Stores:
+    """What the scorekeeper reads and writes."""
+
+    klines: KlineStore
+    forecasts: ForecastStore
+    ledger: Ledger
+    calibrations: CalibrationStore
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What happened: a close for each step, NaN where its candle is missing. `revised`: whether the venue has changed the
+    last known candle since; `problem` says what is amiss, in one sentence.
+    """
+
+    closes: Floats
+    revised: bool
+    problem: str | None
+
+
+def score_due(stores: Stores, symbol: str, interval: Interval, now_ms: int) -> list[LedgerEntry]:
+    """Score what has closed and has no entry yet; `now_ms` is UTC ms. Returns the new entries, oldest first.
+
+    Raises StoreUnavailableError.
+    """
+    scored = []
+    for origin in ORIGINS:
+        entries = []
+        for forecast in _unscored(stores, symbol, interval, origin, now_ms):
+            outcome = _outcome(stores.klines, forecast, now_ms)
+            if outcome is None:
+                continue
+            entry = enter(forecast, outcome, _scores(stores, forecast, outcome), "schedule", now_ms)
+            if stores.ledger.add(entry):
+                entries.append(entry)
+                log.info("forecast_scored", forecast=forecast.id, problem=entry.problem)
+        # Also where this run added none: an earlier one may have died between an entry and what it teaches.
+        _learn(stores, symbol, interval, origin)
+        scored += entries
+    return scored
+
+
+def enter(
+    forecast: Forecast, outcome: Outcome, scores: Scores | None, made_for: Literal["schedule", "backtest"], now_ms: int
+) -> LedgerEntry:
+    """The entry of a forecast; `now_ms` is UTC ms."""
+    request, model = forecast.request, forecast.provenance.model
+    return LedgerEntry(
+        forecast_id=forecast.id,
+        symbol=request.symbol,
+        interval=request.interval,
+        venue=forecast.provenance.venue,
+        origin=forecast.provenance.origin,
+        made_for=made_for,
+        last_open_time_ms=forecast.last_open_time_ms,
+        last_close=forecast.last_close,
+        horizon=request.horizon,
+        history=request.history,
+        num_samples=forecast.paths.shape[0],
+        temperature=request.temperature,
+        top_p=request.top_p,
+        top_k=request.top_k,
+        model=model.name,
+        model_sha256=model.sha256[:SHA256_HEAD],
+        forecaster=forecaster_of(forecast.request, model),
+        seen_in_training=may_have_seen(model, forecast.open_times_ms[0]),
+        scored_at_ms=now_ms,
+        closes=[None if np.isnan(close) else float(close) for close in outcome.closes],
+        revised=outcome.revised,
+        problem=outcome.problem,
+        scores=scores,
+    )
+
+
+def may_have_seen(model: ModelIdentity, at_ms: int) -> bool:
+    """Whether a model may have been trained on the candle that opens at `at_ms` (UTC ms). Of weights that are neither
+    published nor bundled nothing is known; they are taken to descend from the published ones.
+    """
+    return at_ms < (BUNDLED_TRAINED_UNTIL_MS if model.source == "bundled" else PUBLISHED_TRAINED_UNTIL_MS)
+
+
+def _unscored(stores: Stores, symbol: str, interval: Interval, origin: Origin, now_ms: int) -> Iterator[Forecast]:
+    """The schedule's forecasts whose last candle has closed by the clock and that have no entry, oldest first."""
+    known = stores.forecasts.scheduled_ids(symbol, interval, origin)
+    for forecast_id in stores.ledger.missing(symbol, interval, origin, known):
+        try:
+            forecast = stores.forecasts.load(forecast_id)
+        except NotFoundError:  # retention was faster, or another version wrote it
+            continue
+        if forecast.open_times_ms[-1] + interval.ms <= now_ms:
+            yield forecast
+
+
+def _learn(stores: Stores, symbol: str, interval: Interval, origin: Origin) -> None:
+    """Save what the newest entries teach, for each forecaster among them."""
+    by_forecaster: dict[str, list[LedgerEntry]] = {}
+    for entry in stores.ledger.entries(symbol, interval, origin, newest=MOST):
+        by_forecaster.setdefault(entry.forecaster, []).append(entry)
+    for forecaster, entries in by_forecaster.items():
+        learned = learn([entry.scores for entry in entries if entry.scores], entries[-1].horizon)
+        if learned:
+            stores.calibrations.save(symbol, interval, origin, forecaster, learned)
+
+
+def _outcome(klines: KlineStore, forecast: Forecast, now_ms: int) -> Outcome | None:
+    """None while more may still come to be known."""
+    request, made_by, last_ms = forecast.request, forecast.provenance, forecast.open_times_ms[-1]
+    before_ms = forecast.last_open_time_ms - request.interval.ms
+    found = klines.followed(
+        request.symbol, request.interval, made_by.venue, made_by.origin, before_ms, 1 + len(forecast.open_times_ms)
+    )
+    if last_ms not in found.open_times_ms and now_ms < last_ms + LONGEST_WAIT_MS:
+        return None
+    return _read_outcome(forecast, found)
+
+
+def _read_outcome(forecast: Forecast, found: Followed) -> Outcome:
+    closes = dict(zip(found.open_times_ms.tolist(), found.values[:, CLOSE].tolist(), strict=True))
+    ahead = np.array([closes.get(time, np.nan) for time in forecast.open_times_ms])
+    now_known = closes.get(forecast.last_open_time_ms, forecast.last_close)
+    revised = now_known != forecast.last_close
+    problems = []
+    if missing := [time for time, close in zip(forecast.open_times_ms, ahead, strict=True) if np.isnan(close)]:
+        problems.append(
+            f"{len(missing)} of {len(ahead)} candles are missing at {forecast.provenance.venue}, the first at "
+            f"{utc(missing[0])}"
+        )
+    if revised:
+        problems.append(f"the last known close was {forecast.last_close:g} then and is {now_known:g} now")
+    return Outcome(ahead, revised, "; ".join(problems) + "." if problems else None)
+
+
+def _scores(stores: Stores, forecast: Forecast, outcome: Outcome) -> Scores | None:
+    if np.isnan(outcome.closes).all():
+        return None
+    return score_forecast(
+        forecast,
+        stores.forecasts.load_paths(forecast.id),
+        stores.forecasts.load_draws(forecast),
+        outcome.closes,
+        _past_closes(stores.klines, forecast),
+    )
+
+
+def _past_closes(klines: KlineStore, forecast: Forecast) -> Floats:
+    """The closes that the forecast knew; none where its snapshot is no longer kept."""
+    try:
+        return klines.load(forecast.provenance.snapshot_id).values[:, CLOSE]
+    except (NotFoundError, KlineError):
+        return np.zeros(0)

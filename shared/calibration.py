@@ -1,0 +1,40 @@
+"""What a series' scored forecasts taught: plain values. How it is learned and applied is for inference."""
+
+from __future__ import annotations
+
+import hashlib
+
+from pydantic import Field
+
+from shared.contract import Contract
+
+
+class BandFactors(Contract):
+    level: int = Field(description="percent")
+    factors: list[float] = Field(description="half width of the band at each step, in units of spread; (horizon,)")
+
+
+class BetaMap(Contract):
+    """A probability p becomes 1 / (1 + exp(-(a ln p - b ln(1 - p) + c))); a and b are at least 0, so order is kept."""
+
+    a: float
+    b: float
+    c: float
+    learned_from: int = Field(description="scored forecasts")
+
+
+class SeriesCalibration(Contract):
+    """What was learned from the forecasts of one series by one forecaster: one model, with one way of sampling."""
+
+    scored: int = Field(description="scored forecasts that there were")
+    bands: list[BandFactors]
+    upside: BetaMap | None
+    volatility_amplification: BetaMap | None
+
+
+def forecaster_key(
+    *, model_sha256: str, tokenizer_sha256: str, horizon: int, temperature: float, top_p: float, top_k: int
+) -> str:
+    """The same for forecasts that can teach each other: of the same weights, horizon and sampling."""
+    named = f"{model_sha256}|{tokenizer_sha256}|{horizon}|{temperature:g}|{top_p:g}|{top_k}"
+    return hashlib.sha256(named.encode()).hexdigest()[:16]

@@ -1,0 +1,187 @@
+"""The ledger: what became of each scheduled forecast, written once when its candles have closed, and kept for ever.
+
+The only room that knows these keys and their encoding. An entry is some 600 bytes, so that an hourly series takes
+about 5 MB a year.
+
+    kronos:ledger:<symbol>:<interval>:<origin>          hash forecast id -> LedgerEntry (zlib of JSON)
+    kronos:ledger-order:<symbol>:<interval>:<origin>    sorted set of those ids by the candle that they follow
+
+Live, recorded and simulated series have a ledger each, and never mix.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from typing import Any, Literal, cast
+
+from pydantic import Field, ValidationError
+from redis import Redis
+
+from shared.contract import Contract
+from shared.klines import Interval, Origin
+from shared.logs import get_logger
+from shared.redis_connection import redis_errors_translated
+
+# Writes an entry unless there is one: a forecast is scored once, whoever is second.
+_APPEND = """
+if redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2]) == 0 then return 0 end
+redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
+return 1
+"""
+
+log = get_logger(__name__)
+
+Steps = list[float | None]  # one for each step of the horizon; none where its candle is missing
+
+
+class BandScore(Contract):
+    """How one band of the close did."""
+
+    level: int = Field(description="percent")
+    covered: list[bool | None] = Field(description="whether the close lay within, at each step")
+    interval_score: float = Field(description="mean over the steps, in 1e-4 of the last close")
+
+
+class EventScore(Contract):
+    """A probability, and whether what it spoke of happened; the Brier score is the square of the difference."""
+
+    probability: float
+    happened: bool
+
+    @property
+    def brier(self) -> float:
+        return (self.probability - self.happened) ** 2
+
+
+class BaselineScore(Contract):
+    """How a baseline did at the same moment."""
+
+    crps: float = Field(description="mean over the steps, in 1e-4 of the last close")
+    covered: dict[int, float] = Field(description="share of the steps within its band, by level")
+    upside: EventScore | None
+
+
+class RecalibratedScores(Contract):
+    """How the recalibrated bands and probabilities did beside the raw ones."""
+
+    bands: list[BandScore]
+    upside: EventScore | None
+    volatility_amplification: EventScore | None
+
+
+class Scores(Contract):
+    """What a forecast's scores were; errors in 1e-4 of the last close, so that coins and years compare."""
+
+    crps: float = Field(description="fair CRPS of the close, mean over the steps")
+    crps_by_step: Steps
+    error_of_mean: float = Field(description="absolute error of the mean, mean over the steps")
+    error_of_median: float
+    bands: list[BandScore]
+    pit: Steps = Field(description="rank of the close among the paths, 0 to 1")
+    position: Steps = Field(
+        description="log distance of the close from the median, in the forecast's unit of spread; what recalibration "
+        "learns from"
+    )
+    upside: EventScore | None = Field(description="none where the last candle is missing")
+    volatility_amplification: EventScore | None = Field(description="none where a candle is missing or there is none")
+    baselines: dict[str, BaselineScore]
+    recalibrated: RecalibratedScores | None = Field(description="none where the forecast was not recalibrated")
+
+
+class LedgerEntry(Contract):
+    """One forecast and what became of it."""
+
+    forecast_id: str
+    symbol: str
+    interval: Interval
+    venue: str
+    origin: Origin
+    made_for: Literal["schedule", "backtest"]
+    last_open_time_ms: int = Field(description="open time of the last candle that was known, UTC ms")
+    last_close: float
+    horizon: int
+    history: int
+    num_samples: int
+    temperature: float
+    top_p: float
+    top_k: int
+    model: str
+    model_sha256: str = Field(description="the head of the weights' hash")
+    forecaster: str = Field(description="the same for forecasts of the same weights, horizon and sampling")
+    seen_in_training: bool = Field(description="whether the model may have been trained on what followed")
+    scored_at_ms: int = Field(description="UTC ms")
+    closes: Steps = Field(description="what happened: the close of each step, of the forecast's own venue")
+    revised: bool = Field(description="whether the venue has changed the last known candle since")
+    problem: str | None = Field(description="what is missing or why it could not be scored, in one sentence")
+    scores: Scores | None = Field(description="none where no candle of its venue could be had")
+
+
+class Ledger:
+    """Of all series; entries are added and never changed."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._append = redis.register_script(_APPEND)
+
+    @redis_errors_translated()
+    def add(self, entry: LedgerEntry) -> bool:
+        """Write an entry; False, and nothing is written, where that forecast has one already."""
+        keys = _keys(entry.symbol, entry.interval, entry.origin)
+        packed = zlib.compress(entry.model_dump_json().encode(), 9)
+        return bool(self._append(keys=keys, args=[entry.forecast_id, packed, entry.last_open_time_ms]))
+
+    @redis_errors_translated()
+    def missing(self, symbol: str, interval: Interval, origin: Origin, forecast_ids: Sequence[str]) -> list[str]:
+        """Those of the forecasts that have no entry, in their order."""
+        if not forecast_ids:
+            return []
+        order = _keys(symbol, interval, origin)[1]
+        with self._redis.pipeline(transaction=False) as pipe:
+            for forecast_id in forecast_ids:
+                pipe.zscore(order, forecast_id)
+            known = pipe.execute()
+        return [one for one, score in zip(forecast_ids, known, strict=True) if score is None]
+
+    @redis_errors_translated()
+    def entries(
+        self,
+        symbol: str,
+        interval: Interval,
+        origin: Origin,
+        *,
+        from_ms: int = 0,
+        until_ms: int | None = None,
+        newest: int | None = None,
+    ) -> list[LedgerEntry]:
+        """Those that follow a candle which opened from `from_ms` on and before `until_ms` (UTC ms), at most the `newest` of
+        them, oldest first.
+        """
+        entries, order = _keys(symbol, interval, origin)
+        end = "+inf" if until_ms is None else f"({until_ms}"
+        ids = cast(
+            "list[bytes]", self._redis.zrange(order, end, from_ms, desc=True, byscore=True, offset=0, num=newest or -1)
+        )[::-1]
+        packed = cast("list[bytes | None]", self._redis.hmget(entries, cast("list[Any]", ids))) if ids else []
+        found = (_read(forecast_id, raw) for forecast_id, raw in zip(ids, packed, strict=True))
+        return [entry for entry in found if entry is not None]
+
+    @redis_errors_translated()
+    def count(self, symbol: str, interval: Interval, origin: Origin) -> int:
+        return int(self._redis.zcard(_keys(symbol, interval, origin)[1]))
+
+
+def _read(forecast_id: bytes, packed: bytes | None) -> LedgerEntry | None:
+    """An entry, or None where another version wrote what this one cannot read."""
+    if packed is None:
+        return None
+    try:
+        return LedgerEntry.model_validate_json(zlib.decompress(packed))
+    except ValidationError as error:
+        log.warning("entry_of_another_version", forecast=forecast_id.decode(), problems=error.error_count())
+        return None
+
+
+def _keys(symbol: str, interval: Interval, origin: Origin) -> tuple[str, str]:
+    series = f"{symbol}:{interval}:{origin}"
+    return f"kronos:ledger:{series}", f"kronos:ledger-order:{series}"

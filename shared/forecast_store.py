@@ -14,6 +14,7 @@ ask for never displaces the schedule's.
 from __future__ import annotations
 
 import zlib
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
 
@@ -50,9 +51,24 @@ for _, id in ipairs(redis.call('ZREVRANGE', KEYS[1], from, from + ARGV[3] - 1)) 
 end
 return found
 """
+# The ids before and after one in an index, empty where there is none.
+_NEIGHBOURS = """
+local rank = redis.call('ZRANK', KEYS[1], ARGV[1])
+if not rank then return {'', ''} end
+local before = rank > 0 and redis.call('ZRANGE', KEYS[1], rank - 1, rank - 1)[1] or ''
+return {before, redis.call('ZRANGE', KEYS[1], rank + 1, rank + 1)[1] or ''}
+"""
 RECORDS_REMEMBERED = 64  # decoded ones; a record never changes, so whoever reads its bytes again need not decode them
 
 log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The ids of the forecasts before and after one, none where it is the first or the last."""
+
+    previous: str | None
+    next: str | None
 
 
 class ForecastStore:
@@ -164,6 +180,18 @@ class ForecastStore:
             tuple(("ZREVRANGE", index, 0, 0) for index in _indexes(symbol, interval)),
             lambda replies: tuple(forecast_id.decode() for reply in replies for forecast_id in reply),
         )
+
+    def neighbours_question(self, forecast: Forecast) -> Question[Neighbours]:
+        """The forecasts before and after one in its own index: the schedule's by candle, those of one origin only; or
+        people's, by the time at which they were made.
+        """
+        index, _ = _place(forecast)
+
+        def read(replies: list[Any]) -> Neighbours:
+            before, after = (one.decode() or None for one in replies[0])
+            return Neighbours(before, after)
+
+        return Question((("EVAL", _NEIGHBOURS, 1, index, forecast.id),), read)
 
     def _record(self, forecast_id: str) -> bytes | None:
         return cast("bytes | None", self._redis.hget(_forecast_key(forecast_id), "record"))

@@ -5,6 +5,7 @@ is the head of its content hash, so the same candles are stored once.
 
     kronos:snapshot:<id>                       hash: meta (JSON), open_times, values (zlib of little-endian rows)
     kronos:snapshots:<symbol>:<interval>       sorted set of ids by the time of storing: retention
+    kronos:closed:<symbol>:<interval>:<venue>:<origin>    sorted set of ids by their last candle: what followed a candle
     kronos:series                              hash <symbol>:<interval> -> SeriesStatus (JSON)
 """
 
@@ -12,10 +13,13 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from redis import Redis
 from redis.client import Pipeline
@@ -29,6 +33,8 @@ from shared.redis_questions import Question, ask_together
 
 ID_LENGTH = 16
 SERIES_KEY = "kronos:series"
+WINDOWS_REMEMBERED = 16  # decoded ones; a snapshot never changes, so whoever reads its bytes again need not check them
+FIRST_LOOKED_AT = 8  # snapshots that end soonest after a candle, of which one has it unless the venue never told it
 
 log = get_logger(__name__)
 
@@ -43,6 +49,24 @@ class SnapshotMeta(Contract):
     sha256: str
     count: int
     last_open_time_ms: int
+
+    @property
+    def first_open_time_ms(self) -> int:
+        return self.last_open_time_ms - (self.count - 1) * self.interval.ms  # a window has no gap
+
+
+@dataclass(frozen=True, eq=False)
+class Followed:
+    """Candles that followed another one, as far as they are kept: ascending, but there may be gaps between them.
+
+    `open_times_ms` is (n,) in UTC ms, `values` is (n, 6) in the order of COLUMNS.
+    """
+
+    open_times_ms: NDArray[np.int64]
+    values: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.open_times_ms)
 
 
 class SeriesStatus(Contract):
@@ -93,6 +117,7 @@ class KlineStore:
                 },
             )
             pipe.zadd(index, {snapshot_id: time.time()})
+            pipe.zadd(_closed_key(meta), {snapshot_id: meta.last_open_time_ms})
             pipe.execute()
         self._drop_oldest(index)
         return snapshot_id
@@ -105,18 +130,47 @@ class KlineStore:
             raise NotFoundError(
                 f"There is no snapshot {snapshot_id!r}: it was never stored, or retention has dropped it."
             )
-        meta = SnapshotMeta.model_validate_json(fields[b"meta"])
-        window = KlineWindow(
-            meta.symbol,
-            meta.interval,
-            meta.venue,
-            meta.origin,
-            np.frombuffer(zlib.decompress(fields[b"open_times"]), dtype="<i8").astype(np.int64),
-            np.frombuffer(zlib.decompress(fields[b"values"]), dtype="<f8").reshape(-1, len(COLUMNS)).astype(np.float64),
-        )
-        if window.content_hash() != meta.sha256:
-            raise KlineError(f"Snapshot {snapshot_id} does not have the content it was stored with; it cannot be used.")
-        return window
+        return _decoded(fields[b"meta"], fields[b"open_times"], fields[b"values"])
+
+    @redis_errors_translated()
+    def followed(
+        self, symbol: str, interval: Interval, venue: str, origin: Origin, after_ms: int, count: int
+    ) -> Followed:
+        """Of the `count` candles after the one that opened at `after_ms` (UTC ms), those that are kept of that very venue
+        and origin. A closed candle does not change, so any snapshot that has it will do.
+        """
+        index = _closed_index(symbol, interval, venue, origin)
+        found: dict[int, NDArray[np.float64]] = {}
+        wanted_ms = after_ms + count * interval.ms  # from the last one back: a snapshot holds what went before its end
+        while wanted_ms > after_ms and (meta := self._reaching_back_from(index, wanted_ms, after_ms)):
+            try:
+                window = self.load(meta.sha256[:ID_LENGTH])
+            except NotFoundError:  # retention was faster
+                break
+            of_use = (window.open_times_ms > after_ms) & (window.open_times_ms <= wanted_ms)
+            found |= zip(window.open_times_ms[of_use].tolist(), window.values[of_use], strict=True)
+            wanted_ms = meta.first_open_time_ms - interval.ms
+        times = sorted(found)
+        rows = [found[time] for time in times]
+        return Followed(np.array(times, dtype=np.int64), np.array(rows, dtype=np.float64).reshape(-1, len(COLUMNS)))
+
+    def _reaching_back_from(self, index: str, wanted_ms: int, after_ms: int) -> SnapshotMeta | None:
+        """The snapshot that has the candle at `wanted_ms` and most of what went before it; else the newest before that
+        which has any after `after_ms`.
+        """
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.zrangebyscore(index, wanted_ms, "+inf", start=0, num=FIRST_LOOKED_AT)
+            pipe.zrevrangebyscore(index, f"({wanted_ms}", f"({after_ms}", start=0, num=1)
+            ended_later, ended_before = cast("list[list[bytes]]", pipe.execute())
+        later = [one for one in self._metas(ended_later) if one.first_open_time_ms <= wanted_ms]
+        return next(iter([*later, *self._metas(ended_before)]), None)
+
+    def _metas(self, snapshot_ids: Sequence[bytes]) -> list[SnapshotMeta]:
+        """Of those that are there."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for one in snapshot_ids:
+                pipe.hget(_snapshot_key(one.decode()), "meta")
+            return [SnapshotMeta.model_validate_json(raw) for raw in pipe.execute() if raw is not None]
 
     @redis_errors_translated()
     def change_status(
@@ -160,10 +214,33 @@ class KlineStore:
         """Retention: what was stored longest ago goes first, so a recording of the past stays like any other."""
         surplus = cast("list[Any]", self._redis.zrange(index, 0, -self._keep - 1))
         if surplus:
+            metas = self._metas(surplus)
             with self._redis.pipeline(transaction=True) as pipe:
                 pipe.delete(*(_snapshot_key(snapshot.decode()) for snapshot in surplus))
                 pipe.zrem(index, *surplus)
+                for meta in metas:
+                    pipe.zrem(_closed_key(meta), meta.sha256[:ID_LENGTH])
                 pipe.execute()
+
+
+@lru_cache(maxsize=WINDOWS_REMEMBERED)
+def _decoded(meta_json: bytes, open_times: bytes, values: bytes) -> KlineWindow:
+    meta = SnapshotMeta.model_validate_json(meta_json)
+    window = KlineWindow(
+        meta.symbol,
+        meta.interval,
+        meta.venue,
+        meta.origin,
+        np.frombuffer(zlib.decompress(open_times), dtype="<i8").astype(np.int64),
+        np.frombuffer(zlib.decompress(values), dtype="<f8").reshape(-1, len(COLUMNS)).astype(np.float64),
+    )
+    if window.content_hash() != meta.sha256:
+        raise KlineError(
+            f"Snapshot {meta.sha256[:ID_LENGTH]} does not have the content it was stored with; it cannot be used."
+        )
+    for shared in (window.open_times_ms, window.values):
+        shared.flags.writeable = False  # by whoever reads the same snapshot
+    return window
 
 
 def _read_statuses(stored: dict[bytes, bytes]) -> list[SeriesStatus]:
@@ -194,3 +271,11 @@ def _snapshot_key(snapshot_id: str) -> str:
 
 def _index_key(symbol: str, interval: Interval) -> str:
     return f"kronos:snapshots:{symbol}:{interval}"
+
+
+def _closed_key(meta: SnapshotMeta) -> str:
+    return _closed_index(meta.symbol, meta.interval, meta.venue, meta.origin)
+
+
+def _closed_index(symbol: str, interval: Interval, venue: str, origin: Origin) -> str:
+    return f"kronos:closed:{symbol}:{interval}:{venue}:{origin}"

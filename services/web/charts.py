@@ -9,19 +9,26 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from services.web.realised import NOTHING, steps_of
 from services.web.situation import forecast_labels
 from shared.forecasts import Band, Forecast, band_name
+from shared.kline_store import Followed
 from shared.klines import CLOSE, HIGH, LOW, OPEN, VOLUME, KlineWindow
+from shared.statistics import Floats
 
 SHORTEST_HISTORY_SHOWN = 120  # candles
 HISTORY_PER_HORIZON = 5  # and at least so many times the horizon
+OUTCOME_BAR = 0.35  # of a candle's width: a bar of what then happened stands within the one that was forecast
+PRICES = {"open": OPEN, "high": HIGH, "low": LOW, "close": CLOSE}
 
 Figure = dict[str, Any]
 Trace = dict[str, Any]
 
 
-def forecast_figure(forecast: Forecast, klines: KlineWindow | None) -> Figure:
-    """The figure of a forecast; `klines` is its snapshot, or None where retention has dropped that."""
+def forecast_figure(forecast: Forecast, klines: KlineWindow | None, followed: Followed = NOTHING) -> Figure:
+    """The figure of a forecast; `klines` is its snapshot, or None where retention has dropped that, and `followed` are the
+    candles of its horizon that have closed since.
+    """
     shown = klines.tail(max(SHORTEST_HISTORY_SHOWN, HISTORY_PER_HORIZON * forecast.request.horizon)) if klines else None
     history = [_history_line(shown), _history_candles(shown), _history_volume(shown)] if shown else []
     volume_bands = sorted(forecast.volume.bands, key=lambda band: -band.level)
@@ -34,6 +41,7 @@ def forecast_figure(forecast: Forecast, klines: KlineWindow | None) -> Figure:
             _line(forecast, "median", forecast.close.median),
             _line(forecast, "mean", forecast.close.mean),
             _volume_bars("forecast volume", forecast.open_times_ms, forecast.volume.mean, "mean volume of the paths"),
+            *(_outcome(forecast, followed) if len(followed) else []),
         ],
         "layout": _layout(forecast),
         "history_missing": shown is None,
@@ -54,15 +62,32 @@ def _history_line(klines: KlineWindow) -> Trace:
 
 def _history_candles(klines: KlineWindow) -> Trace:
     """The same klines whole; unseen until the person wants candles in place of the line."""
-    columns = {"open": OPEN, "high": HIGH, "low": LOW, "close": CLOSE}
+    return _candles("history candles", "candles", klines.open_times_ms.tolist(), klines.values)
+
+
+def _candles(role: str, name: str, times_ms: list[int], values: Floats) -> Trace:
     return {
         "type": "candlestick",
-        "name": "candles",
-        "x": klines.open_times_ms.tolist(),
-        **{name: klines.values[:, column].tolist() for name, column in columns.items()},
+        "name": name,
+        "x": times_ms,
+        **{price: values[:, column].tolist() for price, column in PRICES.items()},
         "visible": False,
-        "meta": {"role": "history candles"},
+        "meta": {"role": role},
     }
+
+
+def _outcome(forecast: Forecast, followed: Followed) -> list[Trace]:
+    """What then happened, over the bands: as a line from the last known close on, as candles, and as volume."""
+    name, times_ms = "what then happened", followed.open_times_ms.tolist()
+    steps = steps_of(forecast, followed).tolist()
+    closes = dict(zip(steps, followed.values[:, CLOSE].tolist(), strict=True))
+    line = _line(forecast, "outcome", [closes.get(step, math.nan) for step in range(1, steps[-1] + 1)])
+    bars = _volume_bars("outcome volume", times_ms, followed.values[:, VOLUME].tolist(), f"volume, {name}")
+    return [
+        {**line, "mode": "lines+markers", "name": name, "x": line["x"][: len(line["y"])]},
+        _candles("outcome candles", name, times_ms, followed.values),
+        {**bars, "width": OUTCOME_BAR * forecast.request.interval.ms},
+    ]
 
 
 def _history_volume(klines: KlineWindow) -> Trace:
@@ -141,6 +166,7 @@ def _layout(forecast: Forecast) -> Figure:
         "hovermode": "x unified",
         "dragmode": "pan",
         "bargap": 0.25,
+        "barmode": "overlay",
         "xaxis": {"type": "date", "showgrid": False, "anchor": "y2", "automargin": True},
         "yaxis": {"domain": [0.26, 1], "automargin": True, "tickformat": ",~r", "nticks": 6},
         "yaxis2": {"domain": [0, 0.18], "automargin": True, "tickformat": "~s", "nticks": 3, "rangemode": "tozero"},

@@ -15,6 +15,11 @@ def percent(share: float) -> str:
     return f"{share * 100:.1f}\u00a0%"
 
 
+def fine_percent(share: float) -> str:
+    """0.0031 -> 0.31 %"""
+    return f"{share * 100:.2f}\u00a0%"
+
+
 def signed_percent(share: float) -> str:
     """0.0123 -> +1.23 %, with a real minus sign."""
     if not math.isfinite(share):

@@ -30,17 +30,22 @@ class ReturnEstimate:
         return (value - self.scale_from) / width if width else 0.5
 
 
-def return_estimate(forecast: Forecast, paths: NDArray[np.float32]) -> ReturnEstimate | None:
-    """From paths (paths, horizon, columns) of the forecast; None where fewer than two are finite.
-
-    The bar reaches over the 80 % band of the outcomes, and over no change at all, so that the error of the mean is seen
-    beside what it is the mean of.
+def return_half_width(forecast: Forecast, paths: NDArray[np.float32]) -> float | None:
+    """How far the 95 % interval of the mean return reaches to either side, as a share, from paths (paths, horizon, columns)
+    of the forecast; None where fewer than two are finite.
     """
     usable = paths[np.isfinite(paths).all(axis=(1, 2))].astype(np.float64)
     if len(usable) < 2:
         return None
     returns = usable[:, -1, CLOSE] / forecast.last_close - 1
-    value, half_width = expected_return(forecast), Z_95 * float(returns.std(ddof=1)) / math.sqrt(len(returns))
+    return Z_95 * float(returns.std(ddof=1)) / math.sqrt(len(returns))
+
+
+def return_estimate(forecast: Forecast, half_width: float) -> ReturnEstimate:
+    """The bar reaches over the 80 % band of the outcomes, and over no change at all, so that the error of the mean is seen
+    beside what it is the mean of.
+    """
+    value = expected_return(forecast)
     lower, upper = value - half_width, value + half_width
     band = next(one for one in forecast.close.bands if one.level == 80)
     ends = [edge[-1] / forecast.last_close - 1 for edge in (band.lower, band.upper)]

@@ -16,7 +16,7 @@ from shared.forecasts import Forecast, JobStatus
 
 LONG_QUEUE = 8  # waiting forecasts for each worker: from there on a person waits longer than they expect
 
-Tone = Literal["live", "stale", "simulated", "recorded", "bundled", "waiting", "failed", "worker", "queue"]
+Tone = Literal["live", "stale", "simulated", "recorded", "bundled", "past", "waiting", "failed", "worker", "queue"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,11 @@ def forecast_notices(forecast: Forecast) -> list[Notice]:
         named = {"model": made.model.name, "other": made.model_stands_in_for}
         notices.append(Notice("bundled", "notice.bundled", [Saying(key, named)]))
     return notices
+
+
+def past_notice() -> Notice:
+    """That a forecast speaks of candles that are over."""
+    return Notice("past", "notice.past", [Saying("notice.past_text")])
 
 
 def job_notice(job: JobStatus) -> Notice:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from flask import Blueprint, Response, make_response, render_template, request, url_for
@@ -18,8 +19,9 @@ from services.web.api.answers import find_forecast
 from services.web.api.contracts import INTERVAL, SYMBOL
 from services.web.asking_form import asking_form
 from services.web.conditional import conditional
-from services.web.monte_carlo import ReturnEstimate, return_estimate
-from services.web.notices import forecast_notices, job_notice, latest_notices
+from services.web.monte_carlo import return_estimate, return_half_width
+from services.web.notices import forecast_notices, job_notice, latest_notices, past_notice
+from services.web.realised import Realised, realised
 from services.web.situation import Stores, freshness, next_update, read_situation
 from services.web.wording import add_wording
 from shared.errors import NotFoundError
@@ -31,12 +33,14 @@ from shared.settings import Settings
 POLL_S = 15
 POLL_WHILE_COMPUTING_S = 1
 POLL_WITHOUT_FORECAST_S = 3
+SPREADS_REMEMBERED = 256  # of a forecast's paths, which never change: a number each, in place of all paths at each look
 
 
 def forecast_pages(settings: Settings, stores: Stores, now_ms: Callable[[], int]) -> Blueprint:
     pages = Blueprint("pages", __name__)
     pages.add_app_template_filter(lambda at_ms: datetime.fromtimestamp(at_ms / 1000, UTC), "moment")
-    for show in (price, formats.percent, formats.signed_percent, formats.error_interval, formats.expected_return):
+    as_numbers = (formats.percent, formats.fine_percent, formats.signed_percent, formats.error_interval)
+    for show in (price, *as_numbers, formats.expected_return):
         pages.add_app_template_filter(show)
     add_wording(pages)
 
@@ -46,8 +50,8 @@ def forecast_pages(settings: Settings, stores: Stores, now_ms: Callable[[], int]
         situation = read_situation(stores, *_series_asked_for(settings), now)
         forecast = situation.latest
         fresh = freshness(situation, forecast, now) if forecast else None
-        return _page(
-            stores,
+        return page(
+            now,
             symbol=situation.symbol,
             interval=situation.interval,
             forecast=forecast,
@@ -64,19 +68,48 @@ def forecast_pages(settings: Settings, stores: Stores, now_ms: Callable[[], int]
         if not forecast_id.replace("-", "").replace("_", "").isalnum():
             raise NotFoundError(f"There is no forecast {forecast_id!r}.")
         found = find_forecast(stores, forecast_id)
-        return _page(
-            stores,
+        return page(
+            now_ms(),
             symbol=found.forecast.request.symbol if found.forecast else None,
             interval=found.forecast.request.interval if found.forecast else None,
             forecast=found.forecast,
             next_update=None,
-            notices=forecast_notices(found.forecast) if found.forecast else [job_notice(found)],
+            notices=[] if found.forecast else [job_notice(found)],
             computing=found.state in {"queued", "running"},
-            # A finished forecast does not change any more.
             events="" if found.forecast else url_for("api.forecast_events", forecast_id=forecast_id),
+            by_itself=True,
         )
 
+    def page(now: int, *, forecast: Forecast | None, computing: bool, **shown: Any) -> Response:
+        without = POLL_S if forecast else POLL_WITHOUT_FORECAST_S
+        poll_s = POLL_WHILE_COMPUTING_S if computing else without
+        became = realised(stores, forecast, now) if forecast else None
+        if forecast and became and shown.get("by_itself"):
+            shown |= _of_one(forecast, became)
+        spread = spread_of(forecast.id, forecast.created_at) if forecast else None
+        estimate = return_estimate(forecast, spread) if forecast and spread is not None else None
+        shown |= {"forecast": forecast, "became": became, "estimate": estimate, "poll_s": poll_s}
+        return conditional(make_response(render_template("forecast.html", **shown)))
+
+    @lru_cache(maxsize=SPREADS_REMEMBERED)
+    def spread_of(forecast_id: str, created_at: datetime) -> float | None:  # noqa: ARG001 - it tells apart what was made anew
+        """None also where retention drops the paths between the two looks."""
+        try:
+            return return_half_width(stores.forecasts.load(forecast_id), stores.forecasts.load_paths(forecast_id))
+        except NotFoundError:
+            return None
+
     return pages
+
+
+def _of_one(forecast: Forecast, became: Realised) -> dict[str, object]:
+    """What the page of one forecast says of it: news come by its series, whose next candle may be one of its own."""
+    request = forecast.request
+    of_series = url_for("api.events", symbol=request.symbol, interval=request.interval.value)
+    return {
+        "notices": [*forecast_notices(forecast), *([past_notice()] if became.closed else [])],
+        "events": of_series if became.series else "",
+    }
 
 
 def _series_asked_for(settings: Settings) -> tuple[str, Interval]:
@@ -88,20 +121,3 @@ def _series_asked_for(settings: Settings) -> tuple[str, Interval]:
         return symbol, Interval(interval) if interval else settings.data.interval
     except ValueError:
         raise NotFoundError(f"interval is {interval[:40] if interval else ''!r}, but allowed is {INTERVAL}.") from None
-
-
-def _estimate(stores: Stores, forecast: Forecast | None) -> ReturnEstimate | None:
-    """None also where retention drops the paths between the two looks."""
-    try:
-        return return_estimate(forecast, stores.forecasts.load_paths(forecast.id)) if forecast else None
-    except NotFoundError:
-        return None
-
-
-def _page(stores: Stores, *, computing: bool, **shown: Any) -> Response:
-    without = POLL_S if shown["forecast"] else POLL_WITHOUT_FORECAST_S
-    poll_s = POLL_WHILE_COMPUTING_S if computing else without
-    response = make_response(
-        render_template("forecast.html", poll_s=poll_s, estimate=_estimate(stores, shown["forecast"]), **shown)
-    )
-    return conditional(response)

@@ -15,7 +15,8 @@ from markupsafe import Markup
 from services.web.formats import return_interval, whole_unit
 from services.web.languages import COOKIE, HTML_NAMES, LANGUAGES, PARAMETER, Saying, language_of, translator, words
 from services.web.monte_carlo import ReturnEstimate
-from shared.forecasts import Band, Forecast
+from services.web.realised import BandCount
+from shared.forecasts import Band, Forecast, Provenance
 
 A_YEAR_S = 365 * 24 * 3600
 
@@ -24,7 +25,7 @@ def add_wording(pages: Blueprint) -> None:
     """Let all templates speak the language of the request, and remember one that was chosen in the address."""
     pages.app_context_processor(_spoken)
     pages.after_app_request(_remember_choice)
-    for show in (band_words, span_words, amplification_words, return_words, said, status_words):
+    for show in (band_words, span_words, amplification_words, return_words, said, source_words, status_words):
         pages.add_app_template_filter(show)
 
 
@@ -57,7 +58,7 @@ def said(sayings: Iterable[Saying]) -> Markup:
     return Markup(" ").join(say(saying.key, **saying.values) for saying in sayings)
 
 
-def band_words(band: Band) -> Markup:
+def band_words(band: Band | BandCount) -> Markup:
     return say("chart.range") if band.kind == "range" else say("chart.band", level=band.level)
 
 
@@ -74,6 +75,14 @@ def return_words(estimate: ReturnEstimate) -> str:
 def amplification_words(forecast: Forecast) -> Markup:
     """What stands in place of a volatility amplification that there is not."""
     return say("figure.no_amplification_" + ("steps" if forecast.returns_compared < 2 else "closes"))
+
+
+def source_words(made: Provenance) -> Markup:
+    """Where a forecast's klines came from: 'Binance, live', or 'Simulated'."""
+    origin = say(f"facts.origin_{made.origin}")
+    return (
+        origin.capitalize() if made.origin == made.venue else Markup("{}, {}").format(made.venue.capitalize(), origin)
+    )
 
 
 def status_words(status: int) -> Markup:

@@ -12,6 +12,7 @@ from services.web.api.computing import add_computing
 from services.web.api.events import add_events
 from services.web.api.exports import add_exports
 from services.web.api.operations import add_operations
+from services.web.api.outcome import add_outcome
 from services.web.api.parts import add_parts
 from services.web.api.reading import add_reading
 from services.web.situation import Stores
@@ -32,6 +33,7 @@ def forecast_api(settings: Settings, stores: Stores, now_ms: Callable[[], int]) 
     add_computing(api, stores)
     add_operations(api, settings, stores, now_ms)
     add_parts(api, stores)
+    add_outcome(api, stores, now_ms)
     add_exports(api, stores)
     add_events(api, settings, stores, now_ms)
     return api

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from services.web.problems import MEDIA_TYPE, Problem
+from services.web.realised import Comparison
 from services.web.situation import Freshness
 from shared.contract import Contract
 from shared.forecasts import (
@@ -148,6 +149,29 @@ class SinglePathAnswer(Contract):
     columns: list[str]
     open_times_ms: list[int]
     values: list[list[float | None]] = Field(description="[horizon][columns]; null is not finite")
+
+
+class OutcomeAnswer(Contract):
+    """What has followed a forecast: one forecast, no track record."""
+
+    id: str
+    labels: list[str] = Field(description="what must not be overlooked about the forecast, and so about this")
+    horizon: int = Field(description="candles that were forecast")
+    closed: int = Field(
+        description="how many of them have closed by now; 0 of uploaded candles, which nobody continues"
+    )
+    missing_because: str | None = Field(description="where fewer are kept than have closed: why")
+    columns: list[str]
+    steps: list[int] = Field(description="the steps whose candles are kept, from 1, ascending; there may be gaps")
+    open_times_ms: list[int] = Field(description="open times of those candles, UTC ms")
+    candles: list[list[float]] = Field(
+        description="[steps][columns]: as the venue of the forecast's own klines has told them, no other"
+    )
+    comparison: Comparison | None = Field(description="none where no candle is kept")
+    previous: str | None = Field(
+        description="the id of the forecast before it: of the schedule's by candle, of those that people asked for by time"
+    )
+    next: str | None = Field(description="the id of the forecast after it")
 
 
 class ForecastAnswer(JobStatus):

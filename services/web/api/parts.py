@@ -13,6 +13,7 @@ from services.web.api.answers import load_finished
 from services.web.api.contracts import ForecastPath, problems
 from services.web.charts import forecast_figure
 from services.web.conditional import conditional
+from services.web.realised import followed_candles
 from services.web.situation import Stores
 from shared.errors import NotFoundError
 from shared.forecasts import Forecast
@@ -44,13 +45,13 @@ def add_parts(api: APIBlueprint, stores: Stores) -> None:
 
     @api.get("/forecasts/<forecast_id>/chart.json", responses={200: figure, **problems(404)})
     def chart(path: ForecastPath) -> Response:
-        """The forecast and the klines before it as a Plotly figure."""
+        """The forecast, the klines before it, and what has followed since, as a Plotly figure."""
         forecast = load_finished(stores, path.forecast_id)
         try:
             history = stores.klines.load(forecast.request.snapshot_id)
         except NotFoundError:
             history = None
-        return conditional(make_response(forecast_figure(forecast, history)))
+        return conditional(make_response(forecast_figure(forecast, history, followed_candles(stores, forecast))))
 
 
 def csv_rows(forecast: Forecast, paths: NDArray[np.float32]) -> Iterator[str]:

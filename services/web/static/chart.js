@@ -10,6 +10,7 @@ const MOST_PATHS_DRAWN = 100;
 let figure = null; // as the server sent it
 let paths = null; // of the same forecast
 let source = null; // where the figure came from
+let shown = null; // the same, with how much of what then happened is in it
 
 /** The element that holds the chart, where there is a forecast. */
 export const chartPlace = () => document.getElementById("chart");
@@ -53,6 +54,14 @@ const styles = {
     name: say("chart.candles"),
     visible: view.history === "candles",
   }),
+  outcome: () => ({ line: { color: colour("then"), width: 2.5 }, marker: { color: colour("then"), size: 5, line: { color: colour("card"), width: 1 } }, name: say("chart.outcome"), visible: view.history === "line" }),
+  "outcome candles": () => ({
+    increasing: { line: { color: colour("then"), width: 1.5 }, fillcolor: colour("card") },
+    decreasing: { line: { color: colour("then"), width: 1.5 }, fillcolor: colour("then") },
+    name: say("chart.outcome"),
+    visible: view.history === "candles",
+  }),
+  "outcome volume": () => ({ marker: { color: withAlpha(colour("then"), 0.85) }, name: say("chart.outcome_volume") }),
   mean: () => ({ line: { color: colour("mean"), width: 2.5 }, name: say("chart.mean") }),
   median: () => ({ line: { color: colour("median"), width: 1.75, dash: "dot" }, name: say("chart.median") }),
   paths: () => ({ line: { color: withAlpha(colour("mean"), 0.35), width: 0.8 } }),
@@ -163,7 +172,7 @@ function draw() {
   const options = { responsive: true, displayModeBar: false, scrollZoom: false, doubleClick: "reset" };
   Plotly.react(place, data, layout, options);
   listen(place);
-  place.dataset.drawn = source;
+  place.dataset.drawn = shown;
   const notes = [];
   if (figure.history_missing) notes.push(say("chart.history_missing"));
   const drawn = data.find(({ meta }) => meta.role === "paths")?.meta.drawn;
@@ -171,15 +180,17 @@ function draw() {
   document.getElementById("chart-note").textContent = notes.join(" ");
 }
 
-/** Fetch and draw the figure that the page names, if it is not drawn already. */
+/** Fetch and draw the figure that the page names, if it is not drawn already, or if another candle has followed since. */
 export async function showChart() {
   const place = chartPlace();
   showChoices();
-  if (!place || place.dataset.drawn === place.dataset.chart) return;
-  const wanted = place.dataset.chart;
+  if (!place) return;
+  const { chart: wanted, followed } = place.dataset;
+  const asked = `${wanted} ${followed}`;
+  if (place.dataset.drawn === asked) return;
   const [answer, drawn] = await Promise.all([fetch(wanted), fetchPaths(place.dataset.paths, JSON.parse(place.dataset.shape))]);
   if (!answer.ok) throw new Error(`the chart cannot be fetched: ${answer.status}`);
-  [figure, paths, source] = [await answer.json(), drawn, wanted];
+  [figure, paths, source, shown] = [await answer.json(), drawn, wanted, asked];
   draw();
   const { x, y } = forecastLine();
   document.dispatchEvent(new CustomEvent("forecastdrawn", { detail: { paths, openTimes: x.slice(1), lastClose: y[0] } }));

@@ -3,6 +3,7 @@ import { showChart } from "./chart.js";
 import "./ask.js";
 import "./outcome.js";
 import "./threshold.js";
+import "./walk.js";
 import { isStreaming, listenTo } from "./stream.js";
 import { clockTime, keepCounting, showTimes } from "./times.js";
 
@@ -59,12 +60,16 @@ async function refresh() {
   askAgain = asking;
   if (asking) return;
   asking = true;
+  const address = location.href;
   try {
-    const answer = await fetch(location.href, { cache: "no-cache", headers: { Accept: "text/html" } });
+    const answer = await fetch(address, { cache: "no-cache", headers: { Accept: "text/html" } });
     if (!answer.ok) throw new Error(`the server answers ${answer.status}`);
     const tag = answer.headers.get("ETag");
-    if (tag !== pageTag) putIn(new DOMParser().parseFromString(await answer.text(), "text/html"));
-    pageTag = tag;
+    const page = tag === pageTag ? null : new DOMParser().parseFromString(await answer.text(), "text/html");
+    if (address === location.href) { // else the person has stepped on to another forecast meanwhile
+      if (page) putIn(page);
+      pageTag = tag;
+    }
     lastAnswer = new Date();
     await showChart();
     showAway(false);

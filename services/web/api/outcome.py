@@ -1,0 +1,43 @@
+"""What has followed a finished forecast, and which forecasts stand beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flask import Response
+from flask_openapi3.blueprint import APIBlueprint
+
+from services.web.api.answers import json_answer, load_finished
+from services.web.api.contracts import ForecastPath, OutcomeAnswer, problems
+from services.web.languages import in_english
+from services.web.realised import realised, steps_of
+from services.web.situation import Stores, forecast_labels
+from shared.klines import COLUMNS
+
+
+def add_outcome(api: APIBlueprint, stores: Stores, now_ms: Callable[[], int]) -> None:
+    @api.get("/forecasts/<forecast_id>/outcome", responses={200: OutcomeAnswer, **problems(404)})
+    def outcome(path: ForecastPath) -> Response:
+        """The candles that closed after a forecast was made, how they lie in its bands, and the forecasts before and after.
+
+        They come from the venue of the forecast's own klines, from what is still stored; live and simulated ones are never
+        mixed. `closed` of `horizon` candles are over; a forecast of which none is says 0.
+        """
+        forecast = load_finished(stores, path.forecast_id)
+        became = realised(stores, forecast, now_ms())
+        return json_answer(
+            OutcomeAnswer(
+                id=forecast.id,
+                labels=forecast_labels(forecast),
+                horizon=forecast.request.horizon,
+                closed=became.closed,
+                missing_because=in_english(became.why) or None,
+                columns=list(COLUMNS),
+                steps=steps_of(forecast, became.followed).tolist(),
+                open_times_ms=became.followed.open_times_ms.tolist(),
+                candles=became.followed.values.tolist(),
+                comparison=became.comparison,
+                previous=became.beside.previous,
+                next=became.beside.next,
+            )
+        )

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from services.inference.baselines import state_baselines
 from shared.forecast_queue import ForecastQueue, Wanted
 from shared.forecasts import (
     Band,
@@ -132,6 +133,12 @@ def finished_forecast(
         paths=PathsInfo(shape=(request.num_samples, request.horizon, len(COLUMNS)), columns=list(COLUMNS)),
     )
     return forecast, paths
+
+
+def with_baselines(forecast: Forecast, window: KlineWindow) -> tuple[Forecast, NDArray[np.float16]]:
+    """The forecast with its baselines stated, and the draws that these speak of."""
+    plain = state_baselines(window.values[:, 3], forecast.request.horizon, np.random.default_rng(forecast.request.seed))
+    return forecast.model_copy(update={"baselines": list(plain.stated)}), plain.draws
 
 
 def enqueue_together(queue: ForecastQueue, request: ForecastRequest, *forecast_ids: str) -> None:

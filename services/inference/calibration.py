@@ -77,14 +77,15 @@ class BandTracker:
 
 
 def spread_unit(forecast: Forecast) -> Floats:
-    """What positions and factors are counted in, by step; NaN where a path is not positive. [horizon]
+    """What positions and factors are counted in, by step; NaN where a path is not positive or the forecast has no
+    baselines. [horizon]
 
     Half the log width of the raw 80 % band and the std of the log close by recent returns (the baseline with EWMA), added
     as if independent: a sampler so sharp that most paths take the same token has bands of no width at all, which no factor
     could widen.
     """
     band = next(band for band in forecast.close.bands if band.level == UNIT_LEVEL)
-    recent = next(one.sigma for one in forecast.baselines if one.name == RECENT)
+    recent = next((one.sigma for one in forecast.baselines if one.name == RECENT), [np.nan] * len(band.lower))
     with np.errstate(invalid="ignore", divide="ignore"):
         half = (np.log(band.upper) - np.log(band.lower)) / 2
     unit: Floats = np.hypot(half, np.array(recent))

@@ -14,8 +14,9 @@ from pydantic import Field
 
 from services.web.languages import Saying
 from services.web.situation import Stores
+from shared.contract import Contract
 from shared.forecast_store import Neighbours
-from shared.forecasts import Contract, Forecast
+from shared.forecasts import Forecast
 from shared.kline_store import Followed, SeriesStatus
 from shared.klines import CLOSE, COLUMNS
 from shared.statistics import Floats

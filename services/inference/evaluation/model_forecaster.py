@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from services.inference.context import prepare_context
 from services.inference.engine import Engine
-from services.inference.evaluation.backtest import CLOSE, Forecaster, Origin
+from services.inference.evaluation.backtest import CLOSE, Origin
 from services.inference.path_sampler import SamplingOptions, sample_paths
 from services.inference.scoring.distributions import Ensemble
 
@@ -17,7 +19,7 @@ def model_forecaster(
     top_k: int,
     top_p: float,
     seed: int,
-) -> Forecaster:
+) -> Callable[[Origin], Ensemble]:
     """The same seed, checkpoint and origins give the same paths. Reads one candle fewer than the baselines' closes."""
 
     def forecast(origin: Origin) -> Ensemble:

@@ -1,4 +1,4 @@
-"""Scores against closed forms, baselines against what they promise, and a backtest that never looks ahead."""
+"""Rolling origins that never look ahead, and the command that scores a checkpoint on them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from click.testing import CliRunner
 
 from services.inference.engine import FLOAT32, pack
 from services.inference.evaluation.__main__ import main
-from services.inference.evaluation.backtest import Floats, Origin, find_origins, run_backtest
-from services.inference.evaluation.baselines import BASELINES, bootstrap_ewma, ewma_std, log_returns
+from services.inference.evaluation.backtest import Origin, find_origins, run_backtest
 from services.inference.evaluation.model_forecaster import model_forecaster
-from services.inference.evaluation.scores import band_score, brier, crps
 from services.inference.evaluation.token_entropy import token_entropy
 from services.inference.model.kronos import Kronos
+from services.inference.scoring.distributions import Ensemble
 from services.inference.training.checkpoint_folder import write_checkpoint
+from shared.forecasts import BASELINE_NAMES
 from shared.klines import Interval
 from tests.builders import START_MS, kline_values
 from tests.unit.inference.test_training_data import stretch, write_klines
@@ -30,73 +30,6 @@ HOUR = Interval.H1.ms
 def origins(count: int = 200, **overrides: int) -> list[Origin]:
     plan = {"from_ms": START_MS, "until_ms": START_MS + count * HOUR, "every_ms": 6 * HOUR, "history": 64, "horizon": 8}
     return list(find_origins([stretch(count)], **{**plan, **overrides}))
-
-
-def test_fair_crps_of_two_paths_is_the_closed_form() -> None:
-    # mean|x - y| - sum_ij |x_i - x_j| / (2 * 2 * 1) = (1 + 3) / 2 - (2 * 2) / 4
-    assert crps(np.array([[1.0], [-3.0]]), np.array([0.0])).tolist() == [2.0 - 2.0]
-    assert crps(np.array([[1.0], [3.0]]), np.array([0.0])).tolist() == [2.0 - 1.0]
-
-
-def test_crps_of_one_path_is_its_error() -> None:
-    assert crps(np.array([[3.0, 5.0]]), np.array([1.0, 5.0])).tolist() == [2.0, 0.0]
-
-
-def test_fair_crps_of_normal_paths_nears_that_of_the_normal_distribution() -> None:
-    rng = np.random.default_rng(1)
-    scores = crps(rng.normal(size=(20, 20_000)), rng.normal(size=20_000))
-    assert scores.mean() == pytest.approx(1 / math.sqrt(math.pi), rel=0.02)
-
-
-def test_bands_of_few_perfect_paths_cover_what_they_say() -> None:
-    rng = np.random.default_rng(1)
-    score = band_score(rng.normal(size=(39, 20_000)), rng.normal(size=20_000), 80)
-    assert score.covered.mean() == pytest.approx(0.80, abs=0.01)
-
-
-def test_the_interval_score_charges_width_and_misses() -> None:
-    paths = np.arange(1.0, 10.0)[:, None]  # nine paths: the 80 % band is exactly the first to the ninth
-    inside, outside = (band_score(paths, np.array([outcome]), 80).interval_score[0] for outcome in (5.0, 10.0))
-    assert inside == pytest.approx(8.0)
-    assert outside == pytest.approx(8.0 + 2 / 0.2 * 1.0)
-
-
-def test_brier_is_the_squared_error_of_a_probability() -> None:
-    assert brier(0.7, happened=True) == pytest.approx(0.09)
-    assert brier(0.7, happened=False) == pytest.approx(0.49)
-
-
-@pytest.mark.parametrize("name", BASELINES)
-def test_a_baseline_gives_the_same_paths_for_the_same_generator(name: str) -> None:
-    closes = kline_values(361)[:, 3]
-    first, again = (BASELINES[name](closes, 24, 50, np.random.default_rng(5)) for _ in range(2))
-    assert first.shape == (50, 24)
-    assert (first > 0).all()
-    np.testing.assert_array_equal(first, again)
-
-
-def test_walks_and_bootstraps_spread_as_the_past_returns_do_and_do_not_drift() -> None:
-    closes = kline_values(361)[:, 3] * np.exp(0.001 * np.arange(361))
-    returns = log_returns(closes)
-    for name, std in {
-        "random walk, std of the history": returns.std(),
-        "random walk, EWMA(0.97)": ewma_std(returns),
-        "bootstrap of the history": returns.std(),
-        "bootstrap scaled to EWMA": ewma_std(returns),
-    }.items():
-        first_step = np.log(BASELINES[name](closes, 1, 200_000, np.random.default_rng(1))[:, 0] / closes[-1])
-        assert first_step.std() == pytest.approx(std, rel=0.05), name
-        assert abs(first_step.mean()) < 0.02 * std, name
-
-
-def test_ewma_weighs_recent_returns_most() -> None:
-    assert ewma_std(np.full(360, 0.01)) == pytest.approx(0.01)
-    calm_then_wild = np.concatenate((np.full(330, 0.001), np.full(30, 0.01)))
-    assert ewma_std(calm_then_wild) > 2 * ewma_std(calm_then_wild[::-1])
-
-
-def test_a_price_that_never_moved_stays_where_it_is() -> None:
-    assert (bootstrap_ewma(np.full(361, 7.0), 24, 10, np.random.default_rng(1)) == 7.0).all()
 
 
 def test_origins_lie_at_their_step_and_know_nothing_of_what_follows() -> None:
@@ -115,11 +48,11 @@ def test_no_origin_spans_a_gap_or_ends_after_the_last_day() -> None:
 
 
 def test_the_backtest_prefers_the_forecaster_that_knows() -> None:
-    def prophet(origin: Origin) -> Floats:
-        return np.repeat(origin.ahead[None, :, 3], 40, axis=0)
+    def prophet(origin: Origin) -> Ensemble:
+        return Ensemble(np.repeat(origin.ahead[None, :, 3], 40, axis=0))
 
-    def wrong(origin: Origin) -> Floats:
-        return prophet(origin) * 1.01
+    def wrong(origin: Origin) -> Ensemble:
+        return Ensemble(prophet(origin).paths * 1.01)
 
     scores = run_backtest(origins(), {"prophet": prophet, "wrong": wrong})
     assert scores["prophet"].crps == 0
@@ -141,9 +74,9 @@ def test_a_model_forecasts_from_the_past_alone_and_repeatably() -> None:
     )
     origin = origins()[0]
     other_outcome = Origin(origin.number, origin.known, origin.known_times_ms, origin.ahead * 2, origin.ahead_times_ms)
-    closes = forecast(origin)
+    closes = forecast(origin).paths
     assert closes.shape == (5, 8)
-    np.testing.assert_array_equal(closes, forecast(other_outcome))
+    np.testing.assert_array_equal(closes, forecast(other_outcome).paths)
 
 
 def test_an_untrained_model_pays_about_the_logarithm_of_the_vocabulary() -> None:
@@ -176,7 +109,7 @@ def test_the_command_prints_tokens_and_scores_as_tables_and_as_json(tmp_path: Pa
     assert "BTCUSDT, 9 origins" in tables.output
     assert "times that of the best baseline" in tables.output
     report = json.loads(CliRunner().invoke(main, [*options, "--json"]).stdout)["series"][0]
-    assert set(report["scores"]) == {*BASELINES, "model"}
+    assert set(report["scores"]) == {*BASELINE_NAMES, "model"}
     assert report["ratio"] == pytest.approx(
         report["scores"]["model"]["crps"] / report["scores"][report["best_baseline"]]["crps"]
     )

@@ -54,7 +54,7 @@ def test_a_forecast_says_all_that_is_needed_to_make_it_again(settings: Settings)
     assert (made_by.model.name, made_by.model.source, made_by.model.published) == ("Kronos-small", "local", False)
     assert len(made_by.model.sha256) == len(made_by.model.tokenizer_sha256) == 64
     assert (made_by.device, made_by.dtype, made_by.threads) == ("cpu", "float32", 1)
-    assert {"load", "context", *PHASES, "statistics", "total"} == set(made_by.timings_s)
+    assert {"load", "context", *PHASES, "statistics", "baselines", "total"} == set(made_by.timings_s)
     assert forecast.open_times_ms[0] == window.last_close_time_ms
     assert np.allclose(forecast.close.median, np.median(paths[:, :, 3], axis=0))
     assert forecast.upside.of == 40

@@ -45,6 +45,10 @@ def test_a_past_forecast_is_drawn_against_what_then_happened(page: Page, web_add
     expect(page.locator("#then")).to_contain_text("One forecast, not a track record.")
     change = newest.last_close / forecast.last_close - 1
     assert float(page.locator("#then-change").get_attribute("value") or "nan") == pytest.approx(change)
+    page.locator("#steps summary").click()
+    came = page.locator("#steps td:last-child")
+    expect(came.nth(6)).to_have_text(f"{newest.last_close:,.2f}")
+    expect(came.nth(7)).to_have_text("–")
     colours = page.evaluate(
         """["history", "mean", "outcome"].map((role) => chart.data.find((one) => one.meta.role === role).line.color)"""
     )

@@ -190,6 +190,17 @@ def test_a_step_to_a_forecast_that_retention_has_dropped_says_so(
     expect(page.locator("h1")).to_have_text("Not Found")
 
 
+def test_a_stale_front_page_draws_what_has_followed_since(page: Page, web_address: str, stores: Stores) -> None:
+    market = Market(stores)
+    market.forecast(5)
+    newest = market.ingest(0)  # candles come, but no worker makes a forecast of them
+    page.goto(web_address)
+    drawn(page)
+    expect(page.locator(".notice-title").first).to_contain_text("STALE since")
+    assert closes_drawn(page) == newest.values[-5:, CLOSE].tolist()
+    expect(page.locator("#walk-closed")).to_have_text("5 of 24 candles have closed since.")
+
+
 def test_what_then_happened_is_told_in_chinese(page: Page, web_address: str, stores: Stores) -> None:
     market = Market(stores)
     forecast = market.forecast(7)

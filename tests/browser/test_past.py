@@ -49,6 +49,14 @@ def test_a_past_forecast_is_drawn_against_what_then_happened(page: Page, web_add
     came = page.locator("#steps td:last-child")
     expect(came.nth(6)).to_have_text(f"{newest.last_close:,.2f}")
     expect(came.nth(7)).to_have_text("–")
+    expect(page.locator("#outcome-numbers")).not_to_contain_text("Close that came")  # of step 24
+    slider = page.get_by_role("slider", name="Step of the forecast")
+    slider.fill("7")
+    expect(page.locator("#outcome-numbers")).to_contain_text(f"Close that came{newest.last_close:,.2f}")
+    marked = "() => document.getElementById('outcome-histogram')._fullLayout.shapes.map((one) => one.x0)"
+    assert newest.last_close in page.evaluate(marked)
+    low, high = page.evaluate("() => document.getElementById('outcome-histogram')._fullLayout.xaxis.range")
+    assert low <= newest.last_close <= high
     colours = page.evaluate(
         """["history", "mean", "outcome"].map((role) => chart.data.find((one) => one.meta.role === role).line.color)"""
     )

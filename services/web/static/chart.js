@@ -218,7 +218,8 @@ export async function showChart() {
   [figure, paths, source, shown] = [await answer.json(), drawn, wanted, asked];
   draw();
   const { x, y } = forecastLine();
-  document.dispatchEvent(new CustomEvent("forecastdrawn", { detail: { paths, openTimes: x.slice(1), lastClose: y[0] } }));
+  const came = figure.data.find(({ meta }) => meta.role === "outcome")?.y ?? []; // by step, as far as it is kept
+  document.dispatchEvent(new CustomEvent("forecastdrawn", { detail: { paths, openTimes: x.slice(1), lastClose: y[0], came } }));
 }
 
 document.addEventListener("themechange", draw);

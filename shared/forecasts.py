@@ -5,11 +5,12 @@ Plain values only (JSON on every border). How a forecast is made, stored or draw
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 from uuid import uuid4
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
 
 from shared.calibration import SeriesCalibration
 from shared.contract import Contract
@@ -35,10 +36,46 @@ JobState = Literal["queued", "running", "finished", "failed", "cancelled"]
 ModelSource = Literal["local", "hub", "bundled"]
 
 
+MOMENT = "UTC milliseconds, or ISO 8601 with its offset from UTC, as in 2025-01-01T00:00:00Z or 2025-01-01 01:00+01:00"
+EPOCH, MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
+
+
+def _in_milliseconds(moment: object) -> object:
+    """ISO 8601 as UTC ms; all else as it came. A time that names no offset is refused, since it may be any zone's."""
+    if not isinstance(moment, str):
+        return moment
+    try:
+        at = datetime.fromisoformat(moment)
+    except ValueError:
+        raise PydanticCustomError("moment", "is no moment that can be read") from None
+    if at.tzinfo is None:
+        raise PydanticCustomError("moment", "names no offset from UTC")
+    milliseconds, rest = divmod(at - EPOCH, MILLISECOND)
+    if rest:
+        raise PydanticCustomError("moment", "is no whole number of milliseconds")
+    return milliseconds
+
+
+Moment = Annotated[
+    int,
+    BeforeValidator(_in_milliseconds),
+    Field(ge=0, lt=10**14, description=MOMENT),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 0, "exclusiveMaximum": 10**14},
+                {"type": "string", "format": "date-time"},
+            ],
+            "description": MOMENT,
+        }
+    ),
+]
+
+
 class Candle(Contract):
     """One closed candle that a person sends along."""
 
-    open_time: int = Field(ge=0, lt=10**14, description="UTC milliseconds")
+    open_time: Moment
     open: float
     high: float
     low: float
@@ -49,18 +86,9 @@ class Candle(Contract):
     )
 
 
-class ForecastOverrides(Contract):
-    """What a person may ask for. All of it is optional: what is left out is as configured."""
+class Wishes(Contract):
+    """How a person wants a forecast to be made, whatever it is of. What is left out is as configured."""
 
-    symbol: Symbol | None = Field(None, description="2 to 20 capital letters and digits, as in BTCUSDT")
-    symbols: tuple[Symbol, ...] | None = Field(
-        None,
-        min_length=2,
-        max_length=LARGEST_PANEL,
-        description=f"a list of 2 to {LARGEST_PANEL} different symbols in place of symbol: a panel, of which each becomes "
-        f"a forecast of its own",
-        json_schema_extra={"uniqueItems": True},
-    )
     interval: Interval | None = None
     horizon: int | None = Field(
         None, ge=1, le=LONGEST_HORIZON, description=f"a whole number of candles from 1 to {LONGEST_HORIZON}"
@@ -82,6 +110,20 @@ class ForecastOverrides(Contract):
         lt=0.5,
         description="a number from 0 (off) to below 0.5: paths are drawn until the 95 % Wilson interval of the upside "
         "probability reaches no further than this to either side",
+    )
+
+
+class ForecastOverrides(Wishes):
+    """What a person may ask for. All of it is optional: what is left out is as configured."""
+
+    symbol: Symbol | None = Field(None, description="2 to 20 capital letters and digits, as in BTCUSDT")
+    symbols: tuple[Symbol, ...] | None = Field(
+        None,
+        min_length=2,
+        max_length=LARGEST_PANEL,
+        description=f"a list of 2 to {LARGEST_PANEL} different symbols in place of symbol: a panel, of which each becomes "
+        f"a forecast of its own",
+        json_schema_extra={"uniqueItems": True},
     )
     klines: tuple[Candle, ...] | None = Field(
         default=None,

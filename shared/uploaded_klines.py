@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import RequestError
-from shared.forecasts import Candle
+from shared.forecasts import MOMENT, Candle
 from shared.klines import Interval, KlineWindow, find_defects, utc
 from shared.settings import SHORTEST_HISTORY
 
@@ -55,7 +55,7 @@ def uploaded_window(candles: Sequence[Candle], interval: Interval | None, *, at_
 
 def read_csv(text: str) -> list[dict[str, object]]:
     """Rows of CSV as candles are written in JSON, each cell a number where it reads as one. The first line names the
-    columns: open_time (UTC ms), open, high, low, close, volume, and amount or quote_volume where they are known.
+    columns: open_time (UTC ms or ISO 8601), open, high, low, close, volume, and amount or quote_volume where known.
 
     Raises RequestError that says what the first line lacks, or which row is none.
     """
@@ -86,7 +86,7 @@ def _interval(times: NDArray[np.int64], named: Interval | None) -> Interval:
         allowed = named or "one of " + ", ".join(Interval)
         raise RequestError(
             f"The candles of klines are {usual / 60_000:g} minutes apart, but allowed is {allowed}"
-            f"{' (interval)' if named else ''}; open_time is in UTC milliseconds.",
+            f"{' (interval)' if named else ''}; open_time is in UTC milliseconds, or in ISO 8601.",
             field="interval" if named else "klines",
         )
     return found
@@ -123,8 +123,10 @@ def describe_candle_problem(problem: Mapping[str, Any]) -> str:
         return f"Row {place} of klines lacks {column}: each has {_columns()}."
     if problem["type"] == "extra_forbidden":
         return f"Row {place} of klines has {reprlib.repr(column)}, but each has {_columns()}."
-    allowed = "a moment in UTC milliseconds" if column == "open_time" else "a number"
-    return f"Row {place} of klines has {found} as its {column}, but allowed is {allowed}."
+    if column == "open_time":
+        why = f", which {problem['msg']}" if problem["type"] == "moment" else ""
+        return f"Row {place} of klines has {found} as its open_time{why}, but allowed are {MOMENT}."
+    return f"Row {place} of klines has {found} as its {column}, but allowed is a number."
 
 
 def _columns() -> str:

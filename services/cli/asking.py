@@ -40,8 +40,8 @@ POLL_S = 0.2
     "--csv",
     "file",
     type=click.File(encoding="utf-8-sig"),
-    help="Candles of your own instead of a symbol's: open_time (UTC ms), open, high, low, close, volume; - reads them from "
-    "standard input.",
+    help="Candles of your own instead of a symbol's: open_time (UTC ms, or ISO 8601 with its offset as in "
+    "2025-01-01T00:00:00Z), open, high, low, close, volume and, if known, amount; - reads them from standard input.",
 )
 @click.option("--wait", is_flag=True, help="Wait for the forecast, with a progress bar, and show it.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output; progress goes to standard error.")

@@ -36,13 +36,20 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Body:
+    media_type: str
+    schema: str | None  # the name of its schema, where it has one
+    description: str
+
+
+@dataclass(frozen=True)
 class Operation:
     method: str
     path: str
     summary: str
     description: str
     parameters: list[Field]
-    body: str | None  # the name of its schema
+    bodies: list[Body]  # any one of them may be sent
     answers: list[Answer]
 
     @property
@@ -92,7 +99,10 @@ def operations(document: Document) -> list[Operation]:
                 )
                 for one in operation.get("parameters", [])
             ],
-            body=_body(operation),
+            bodies=[
+                Body(media_type, _name(content.get("schema", {})), content.get("schema", {}).get("description", ""))
+                for media_type, content in operation.get("requestBody", {}).get("content", {}).items()
+            ],
             answers=[
                 Answer(status, media_type, _name(content.get("schema", {})), answer.get("description", ""))
                 for status, answer in sorted(operation["responses"].items())
@@ -153,12 +163,6 @@ def _range(schema: Mapping[str, Any]) -> str:
         if key in schema
     ]
     return f", {' '.join(bounds)}" if bounds else ""
-
-
-def _body(operation: Mapping[str, Any]) -> str | None:
-    for content in operation.get("requestBody", {}).get("content", {}).values():
-        return _name(content.get("schema", {}))
-    return None
 
 
 def _name(schema: Mapping[str, Any]) -> str | None:

@@ -57,6 +57,7 @@ class Realised:
     closed: int
     followed: Followed
     why: list[Saying]
+    closes: dict[int, float]  # by step, from 1
     comparison: Comparison | None
     beside: Neighbours
     series: SeriesStatus | None  # of the forecast, where anybody keeps it up
@@ -81,7 +82,8 @@ def realised(stores: Stores, forecast: Forecast, now_ms: int) -> Realised:
     followed = followed_candles(stores, forecast)
     closed = _closed(forecast, followed, series, now_ms)
     why = _why(forecast, followed, series, closed)
-    return Realised(closed, followed, why, compare(forecast, followed), answers[beside], series)
+    closes = dict(zip(steps_of(forecast, followed).tolist(), followed.values[:, CLOSE].tolist(), strict=True))
+    return Realised(closed, followed, why, closes, compare(forecast, followed), answers[beside], series)
 
 
 def steps_of(forecast: Forecast, followed: Followed) -> NDArray[np.int64]:

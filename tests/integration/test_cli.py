@@ -263,6 +263,7 @@ def test_a_forecast_on_candles_of_a_file_waits_and_says_what_they_are(
     assert made.returncode == 0, made.stderr
     assert "UPLOADED 1h, 3 candles ahead" in made.stdout
     assert "from upload (UPLOADED)" in made.stdout
+    assert "2025-01-01T00:00:00Z" in run("forecast", "--help").stdout
     rows = candles(kline_window(100))
     rows[7]["high"] = 1.0
     file.write_text(as_csv(rows))

@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 from redis import Redis
 
 from services.web.situation import Stores
+from shared.forecasts import ForecastOverrides
 from shared.klines import COLUMNS, Interval, KlineWindow
 from tests.builders import kline_window, settings
 from tests.integration.test_web_api import enqueued_request
@@ -75,6 +78,65 @@ def test_csv_and_json_of_the_same_candles_ask_for_the_same(web: httpx.Client, re
     request = enqueued_request(redis, first.json()["id"])
     assert (request.symbol, request.interval, request.history, request.horizon) == ("UPLOADED", Interval.H1, 100, 5)
     assert stores.klines.all_statuses() == []  # nothing of this is a series that anybody keeps up
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda at: at.isoformat().replace("+00:00", "Z"),
+        lambda at: at.isoformat(" "),  # as pandas writes them
+        lambda at: at.astimezone(timezone(timedelta(hours=5, minutes=30))).isoformat(),
+    ],
+)
+def test_times_may_be_iso_8601_with_any_offset_and_mean_the_same_candles(
+    web: httpx.Client, written: Callable[[datetime], str]
+) -> None:
+    rows = candles(kline_window(100))
+    first = web.post(ASK, json={"klines": rows, "horizon": 5}).json()
+    in_words = [{**row, "open_time": written(datetime.fromtimestamp(row["open_time"] / 1000, UTC))} for row in rows]
+    as_json = web.post(ASK, json={"klines": in_words, "horizon": 5})
+    text = web.post(f"{ASK}?horizon=5", content=as_csv(in_words), headers=CSV)
+    for again in (as_json, text):
+        assert (again.status_code, again.json().get("id")) == (200, first["id"]), again.text
+
+
+@pytest.mark.parametrize(
+    ("moment", "why"),
+    [
+        ("2025-01-01T07:00:00", "names no offset from UTC"),
+        ("2025-01-01", "names no offset from UTC"),
+        ("2025-01-01T07:00:00.0001Z", "is no whole number of milliseconds"),
+        ("at seven", "is no moment that can be read"),
+    ],
+)
+def test_a_time_that_may_be_any_zones_is_refused_in_one_sentence(web: httpx.Client, moment: str, why: str) -> None:
+    rows = candles(kline_window(100))
+    rows[7]["open_time"] = moment
+    for refused in (
+        problem(web.post(ASK, json={"klines": rows}), 422),
+        problem(web.post(ASK, content=as_csv(rows), headers=CSV), 422),
+    ):
+        assert refused["errors"][0]["field"] == "klines"
+        assert refused["detail"] == (
+            f"Row 7 of klines has '{moment}' as its open_time, which {why}, but allowed are UTC milliseconds, or ISO 8601 "
+            f"with its offset from UTC, as in 2025-01-01T00:00:00Z or 2025-01-01 01:00+01:00."
+        )
+
+
+def test_what_may_stand_in_the_address_beside_csv_is_described_and_nothing_is_read_there_beside_json(
+    web: httpx.Client,
+) -> None:
+    asking = web.get("/openapi/openapi.json").json()["paths"]["/api/v1/forecasts"]["post"]
+    described = {one["name"] for one in asking["parameters"] if one["in"] == "query"}
+    assert described == set(ForecastOverrides.model_fields) - {"symbol", "symbols", "klines"}
+    page = web.get("/docs").text
+    assert "Body as <code>text/csv</code>: candles, oldest first" in page
+    asked = web.post(f"{ASK}?horizon=5&top_k=3&seed=7", content=as_csv(candles(kline_window(100))), headers=CSV)
+    assert asked.status_code == 202
+    for body in ({}, {"json": {}}, {"json": {"horizon": 4}}):
+        refused = problem(web.post(f"{ASK}?horizon=5", **body), 422)  # type: ignore[arg-type]
+        assert refused["errors"][0]["field"] == "horizon"
+        assert "put it into the body" in refused["detail"]
 
 
 def test_uploads_neither_hide_nor_push_out_what_a_venue_has_told(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -14,10 +14,11 @@ from rq.job import Job
 
 from shared.errors import KlineError, NotFoundError, SettingsError, StoreUnavailableError
 from shared.forecast_queue import ForecastQueue
-from shared.forecast_store import ForecastStore
+from shared.forecast_store import ForecastStore, Neighbours
 from shared.kline_store import KlineStore
-from shared.klines import IngestedOrigin, Interval
+from shared.klines import IngestedOrigin, Interval, KlineWindow
 from shared.redis_connection import connect
+from shared.redis_questions import ask_together
 from shared.settings import RedisSettings
 from tests.builders import START_MS, finished_forecast, forecast_request, kline_window, settings
 from tests.conftest import free_port
@@ -166,3 +167,105 @@ def test_a_redis_address_that_is_none_is_told_without_its_password(url: str) -> 
     with pytest.raises(SettingsError, match="KRONOS_REDIS__URL") as caught:
         connect(RedisSettings.model_validate({"url": url}))
     assert "hidden" not in str(caught.value)
+
+
+def windows_of(window: KlineWindow, *spans: tuple[int, int]) -> list[KlineWindow]:
+    """Parts of a window, from one row to before another."""
+    return [
+        KlineWindow(
+            window.symbol, window.interval, window.venue, window.origin, window.open_times_ms[a:b], window.values[a:b]
+        )
+        for a, b in spans
+    ]
+
+
+def followed_steps(store: KlineStore, window: KlineWindow, row: int, count: int, **other: Any) -> list[int]:
+    """Which of the `count` candles after a row are kept, from 1; those found must be the window's."""
+    after = int(window.open_times_ms[row])
+    named = {"venue": window.venue, "origin": window.origin, **other}
+    found = store.followed(window.symbol, window.interval, after_ms=after, count=count, **named)
+    rows = (found.open_times_ms - window.open_times_ms[0]) // window.interval.ms
+    assert np.array_equal(found.values, window.values[rows])
+    return list((rows - row).tolist())
+
+
+@pytest.mark.parametrize(
+    ("spans", "steps"),
+    [
+        ([(0, 101)], []),  # nothing has closed since
+        ([(0, 101), (0, 108)], [1, 2, 3, 4, 5, 6, 7]),
+        ([(0, 101), (20, 140)], list(range(1, 25))),
+        ([(0, 101), (20, 140), (120, 400)], list(range(1, 25))),
+        ([(118, 400)], list(range(18, 25))),  # retention has dropped the rest
+        (
+            [(0, 110), (118, 400)],
+            [*range(1, 10), *range(18, 25)],
+        ),  # a gap at the venue, of which all later ones begin behind
+        ([(90, 105), (104, 116), (115, 130)], list(range(1, 25))),  # short ones, one behind the other
+        ([(0, 50), (200, 400)], []),
+    ],
+)
+def test_the_candles_that_followed_are_put_together_from_what_is_kept(
+    redis: Redis, spans: list[tuple[int, int]], steps: list[int]
+) -> None:
+    store, window = KlineStore(redis, keep=20), kline_window(400)
+    for one in windows_of(window, *spans):
+        store.save(one)
+    assert followed_steps(store, window, 100, 24) == steps
+
+
+def test_short_snapshots_of_later_do_not_hide_a_long_one_that_reaches_back(redis: Redis) -> None:
+    store, window = KlineStore(redis, keep=20), kline_window(400)
+    for one in windows_of(window, (250, 301), (251, 302), (0, 330)):
+        store.save(one)
+    assert followed_steps(store, window, 100, 24) == list(range(1, 25))
+
+
+def test_candles_of_another_venue_or_origin_never_follow(redis: Redis) -> None:
+    store = KlineStore(redis, keep=20)
+    window = kline_window(400)
+    for venue, origin in (("okx", "live"), ("simulated", "simulated"), ("recorded", "recorded")):
+        store.save(kline_window(400, venue=venue, origin=origin))  # type: ignore[arg-type]
+    store.save(kline_window(400, symbol="ETHUSDT"))
+    assert followed_steps(store, window, 100, 24) == []
+    assert followed_steps(store, window, 100, 3, venue="okx") == [1, 2, 3]
+
+
+def test_what_retention_drops_is_looked_for_no_more(redis: Redis) -> None:
+    store, window = KlineStore(redis, keep=2), kline_window(400)
+    for one in windows_of(window, (0, 130), (125, 300), (126, 301)):
+        store.save(one)
+    assert redis.zcard("kronos:closed:BTCUSDT:1h:binance:live") == 2
+    assert followed_steps(store, window, 100, 26) == [25, 26]
+
+
+def test_a_forecast_knows_those_before_and_after_it_in_its_own_index(redis: Redis) -> None:
+    store = ForecastStore(redis, keep=10)
+    made = {}
+    for name, hour, origin, scheduled in (
+        ("third", 3, "live", True),
+        ("first", 1, "live", True),
+        ("simulated", 2, "simulated", True),
+        ("asked", 2, "live", False),
+        ("second", 2, "live", True),
+        ("asked later", 1, "live", False),
+    ):
+        window = kline_window(100, origin=origin, start_ms=START_MS + hour * Interval.H1.ms)  # type: ignore[arg-type]
+        made[name], paths = finished_forecast(name, window, forecast_request(scheduled=scheduled))
+        store.save(made[name], paths)
+    found = {}
+    for name, forecast in made.items():
+        question = store.neighbours_question(forecast)
+        beside = ask_together(redis, question)[question]
+        found[name] = (beside.previous, beside.next)
+    assert found == {
+        "first": (None, "second"),
+        "second": ("first", "third"),
+        "third": ("second", None),
+        "simulated": (None, None),
+        "asked": (None, "asked later"),
+        "asked later": ("asked", None),
+    }
+    gone, _ = finished_forecast("gone", kline_window(), forecast_request())
+    question = store.neighbours_question(gone)
+    assert ask_together(redis, question)[question] == Neighbours(None, None)

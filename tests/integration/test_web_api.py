@@ -263,6 +263,7 @@ def test_the_api_describes_itself_and_its_answers_are_as_described(web: httpx.Cl
         "/api/v1/forecasts/{forecast_id}/paths/{number}",
         "/api/v1/forecasts/{forecast_id}/quantiles.csv",
         "/api/v1/forecasts/{forecast_id}/events",
+        "/api/v1/forecasts/{forecast_id}/outcome",
         "/api/v1/forecasts/{forecast_id}/probability",
         "/api/v1/events",
         "/api/v1/models",
@@ -277,6 +278,7 @@ def test_the_api_describes_itself_and_its_answers_are_as_described(web: httpx.Cl
         "LatestAnswer": "/api/v1/forecasts/latest",
         "ForecastAnswer": f"/api/v1/forecasts/{forecast.id}",
         "ForecastsAnswer": "/api/v1/forecasts",
+        "OutcomeAnswer": f"/api/v1/forecasts/{forecast.id}/outcome",
         "SeriesAnswer": "/api/v1/series",
         "Problem": "/api/v1/forecasts/unknown",
     }.items():

@@ -40,3 +40,8 @@ def test_the_page_has_no_script_and_every_link_within_it_leads_somewhere(web: ht
 def test_whoever_has_the_page_hears_that_nothing_has_changed(web: httpx.Client) -> None:
     tag = web.get("/docs").headers["ETag"]
     assert web.get("/docs", headers={"If-None-Match": tag}).status_code == 304
+
+
+def test_every_page_leads_there(web: httpx.Client) -> None:
+    for address in ("/", "/forecasts/nobody"):
+        assert '<a href="/docs">' in web.get(address, headers={"Accept": "text/html"}).text

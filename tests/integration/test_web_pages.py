@@ -89,3 +89,16 @@ def test_a_series_of_another_version_does_not_break_the_page(web: httpx.Client, 
     redis.hset("kronos:series", "BTCUSDT:1h", '{"symbol": "BTCUSDT", "interval": "1h"}')
     assert web.get("/", headers={"Accept": "text/html"}).status_code == 200
     assert web.get("/api/v1/series").json() == {"series": []}
+
+
+def test_the_paths_of_a_forecast_are_loaded_for_the_first_look_at_it_alone(
+    web: httpx.Client, redis: Redis, stores: Stores
+) -> None:
+    forecast = forecast_stored(stores, ingested(stores), forecast_id="adhoc-looked-at-twice")
+    address = f"/forecasts/{forecast.id}"
+    first = web.get(address, headers={"Accept": "text/html"})
+    assert 'id="expected-return-error"' in first.text
+    redis.hdel(f"kronos:forecast:{forecast.id}", "paths")
+    again = web.get(address, headers={"Accept": "text/html"})
+    assert again.status_code == 200
+    assert 'id="expected-return-error"' in again.text

@@ -23,7 +23,7 @@ from shared.forecast_queue import ForecastQueue
 from shared.forecast_store import ForecastStore
 from shared.kline_store import KlineStore
 from tests.builders import settings as delivered_settings
-from tests.web_server import forecast_stored, ingested
+from tests.past_forecasts import Market
 
 CHECKS = [
     not_a_server_error,
@@ -52,9 +52,9 @@ schema = schemathesis.openapi.from_dict(document()).exclude(path=list(ENDLESS))
 
 @pytest.fixture(autouse=True)
 def _two_forecasts(web: httpx.Client, stores: Stores) -> None:
-    window = ingested(stores)
-    forecast_stored(stores, window)
-    forecast_stored(stores, window, forecast_id=ID)
+    market = Market(stores)
+    market.forecast(7, forecast_id=ID)  # so that there is something to tell of what followed
+    market.forecast(0)
 
 
 @schema.parametrize()

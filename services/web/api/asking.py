@@ -16,11 +16,12 @@ from flask_openapi3.utils import parse_body
 from pydantic import BaseModel, Field
 
 from services.web.api.answers import json_answer
-from services.web.api.bodies import decoded_json, decoded_text, parameters, raw_body
+from services.web.api.bodies import decoded_json, decoded_text, parameters, raw_body, refuse_all_parameters
 from services.web.api.contracts import (
     WRITE_TOKEN,
     AcceptedAnswer,
     AskedAnswer,
+    AskingQuery,
     ForecastPath,
     PanelAnswer,
     PanelMember,
@@ -35,7 +36,10 @@ from shared.forecasts import ForecastOverrides, JobStatus
 from shared.settings import Settings
 
 CSV = "text/csv"
-CSV_BODY = "candles, oldest first; the first line names open_time (UTC ms), open, high, low, close, volume and, if known, amount"
+CSV_BODY = (
+    "candles, oldest first; the first line names open_time (UTC ms, or ISO 8601 with its offset as in 2025-01-01T00:00:00Z), "
+    "open, high, low, close, volume and, if known, amount"
+)
 WRITING: list[dict[str, list[str]]] = [{}, {WRITE_TOKEN: []}]  # a token is asked for where one is configured
 
 
@@ -60,7 +64,7 @@ def add_asking(api: APIBlueprint, settings: Settings, stores: Stores, now_ms: Ca
         security=WRITING,
         openapi_extensions=body,
     )
-    def ask(header: AskingHeaders) -> Response:  # noqa: ARG001 - it describes the header; services/web/idempotency.py reads it
+    def ask(header: AskingHeaders, query: AskingQuery) -> Response:  # noqa: ARG001 - they describe; what reads them is below
         """Ask for a forecast; an empty body asks for the configured one.
 
         It is computed by a worker; follow it at the address in Location. The same seed on the same snapshot gives the
@@ -68,7 +72,8 @@ def add_asking(api: APIBlueprint, settings: Settings, stores: Stores, now_ms: Ca
         body instead of a Location; a seed that is named is used for each.
 
         `klines` brings candles of your own in place of a symbol, closed and without a gap. A body of text/csv does the
-        same, with all other fields as parameters of the address. What comes of them is labelled UPLOADED DATA.
+        same, with all other fields as parameters of the address, which belong to such a body alone. What comes of them is
+        labelled UPLOADED DATA. Their times are UTC milliseconds, or ISO 8601 with an offset from UTC.
 
         What waits, runs or is finished with the same wishes on the same candle is given back instead of being computed
         again: then `reused` is true, and the status is 200 where nothing new was enqueued. A request that names no seed
@@ -82,6 +87,7 @@ def add_asking(api: APIBlueprint, settings: Settings, stores: Stores, now_ms: Ca
         if request.mimetype == CSV:
             wishes = read_csv_wishes(settings, decoded_text(raw), parameters())
         else:
+            refuse_all_parameters()
             wishes = read_wishes(settings, decoded_json(raw))
         asked = ask_for_forecasts(settings, stores.klines, stores.forecasts, stores.queue, wishes, now_ms())
         status = 200 if all(one.reused for one in asked) else 202

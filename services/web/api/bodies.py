@@ -10,6 +10,7 @@ from flask import request
 from pydantic import ValidationError
 
 from services.web.api.contracts import (
+    AskingQuery,
     ForecastPath,
     ForecastsQuery,
     LatestQuery,
@@ -25,7 +26,15 @@ from shared.settings import describe_allowed
 
 QUERIES = {
     model.__name__: model
-    for model in (SeriesQuery, ForecastsQuery, QuantilesQuery, QuantileRowsQuery, LatestQuery, ProbabilityQuery)
+    for model in (
+        AskingQuery,
+        SeriesQuery,
+        ForecastsQuery,
+        QuantilesQuery,
+        QuantileRowsQuery,
+        LatestQuery,
+        ProbabilityQuery,
+    )
 }
 
 
@@ -91,6 +100,15 @@ def parameters() -> dict[str, str]:
         if len(values) > 1:
             raise RequestError(f"{name} is given {len(values)} times, but allowed is once.", field=name)
     return request.args.to_dict()
+
+
+def refuse_all_parameters() -> None:
+    """Raises RequestError where the address names any: beside a body of JSON nobody would read them."""
+    for name in request.args:
+        raise RequestError(
+            f"{name} is given in the address, but that is read beside a body of text/csv only: put it into the body.",
+            field=name,
+        )
 
 
 def _refuse_constant(name: str) -> NoReturn:

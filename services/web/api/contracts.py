@@ -20,6 +20,7 @@ from shared.forecasts import (
     JobStatus,
     Probability,
     QuantileLine,
+    Wishes,
 )
 from shared.kline_store import SeriesStatus
 from shared.klines import Interval
@@ -62,6 +63,12 @@ class ForecastsQuery(SeriesQuery):
         pattern=r"^[A-Za-z0-9_=-]+$",
         description="where the next page begins, from `next` of this one",
     )
+
+
+class AskingQuery(Wishes):
+    """What is wished beside a body of text/csv. Names that are none of these are refused where wishes are read."""
+
+    model_config = ConfigDict(extra="allow")
 
 
 class ForecastPath(BaseModel):

@@ -116,7 +116,7 @@ function traces() {
 }
 
 function dressed(layout, narrow) {
-  const touched = matchMedia("(pointer: coarse)").matches; // a finger on the chart scrolls the page
+  const touched = isTouched(); // a finger that moves up or down the chart scrolls the page, so it neither pans nor zooms
   const text = colour("text-soft");
   const axis = { gridcolor: colour("line"), linecolor: colour("line"), zeroline: false, tickfont: { color: text }, fixedrange: touched };
   return {
@@ -126,6 +126,7 @@ function dressed(layout, narrow) {
     }),
     layout: {
       ...layout,
+      dragmode: touched ? false : layout.dragmode,
       uirevision: source, // what the person has zoomed to stays until there is another forecast
       xaxis: {
         ...layout.xaxis,
@@ -148,16 +149,40 @@ function dressed(layout, narrow) {
   };
 }
 
+const isTouched = () => matchMedia("(pointer: coarse)").matches;
+
+const point = (step) => document.dispatchEvent(new CustomEvent("steppointed", { detail: step }));
+
+/** The step that a finger is at, from 1; none where it is not at the forecast. */
+function stepAt(place, clientX) {
+  const { xaxis } = place._fullLayout;
+  const times = place.data.find(({ meta }) => meta.role === "mean").x;
+  const at = clientX - place.getBoundingClientRect().left - xaxis._offset;
+  const width = xaxis.d2p(times[1]) - xaxis.d2p(times[0]); // candles are all as wide
+  const step = Math.round((at - xaxis.d2p(times[0])) / width);
+  return step >= 1 && step <= times.length - 1 && at <= xaxis._length ? step : null;
+}
+
 const listened = new WeakSet();
 
 /** Once for each element: say at which step of the forecast the person points. */
 function listen(place) {
   if (listened.has(place)) return;
   listened.add(place);
+  let byFinger = false;
   const tell = ({ points }) => {
+    if (byFinger) return;
     const step = points.find(({ data }) => data.meta.role === "mean")?.pointIndex;
-    if (step) document.dispatchEvent(new CustomEvent("steppointed", { detail: step }));
+    if (step) point(step);
   };
+  // Plotly hears of a finger only when it is lifted, and then says where it was put down.
+  const follow = ({ pointerType, clientX }) => {
+    byFinger = pointerType === "touch";
+    const step = byFinger && place._fullLayout ? stepAt(place, clientX) : null;
+    if (step) point(step);
+  };
+  place.addEventListener("pointerdown", follow);
+  place.addEventListener("pointermove", follow);
   place.on("plotly_hover", tell);
   place.on("plotly_click", tell);
   for (const moved of ["plotly_afterplot", "plotly_relayout", "plotly_relayouting"]) {
@@ -193,7 +218,8 @@ export async function showChart() {
   [figure, paths, source, shown] = [await answer.json(), drawn, wanted, asked];
   draw();
   const { x, y } = forecastLine();
-  document.dispatchEvent(new CustomEvent("forecastdrawn", { detail: { paths, openTimes: x.slice(1), lastClose: y[0] } }));
+  const came = figure.data.find(({ meta }) => meta.role === "outcome")?.y ?? []; // by step, as far as it is kept
+  document.dispatchEvent(new CustomEvent("forecastdrawn", { detail: { paths, openTimes: x.slice(1), lastClose: y[0], came } }));
 }
 
 document.addEventListener("themechange", draw);

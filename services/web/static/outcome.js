@@ -7,7 +7,7 @@ import { say } from "./words.js";
 
 const LEVELS = [50, 80, 95];
 
-let forecast = null; // { paths, openTimes, lastClose }
+let forecast = null; // { paths, openTimes, lastClose, came }
 let step = null; // from 1; null: the last one
 
 const element = (id) => document.getElementById(id);
@@ -26,13 +26,15 @@ function show() {
   time.dateTime = opens.toISOString();
   time.title = `${opens.toISOString().slice(0, 19).replace("T", " ")} UTC`;
   time.textContent = absoluteTime(opens);
-  element("outcome-numbers").replaceChildren(...(closes.length ? numbers(closes) : []).map(([name, value]) => {
+  const came = forecast.came[at] ?? null;
+  const told = [...(closes.length ? numbers(closes) : []), ...(came === null ? [] : [[say("steps.came"), price(came)]])];
+  element("outcome-numbers").replaceChildren(...told.map(([name, value]) => {
     const [row, dt, dd] = ["div", "dt", "dd"].map((tag) => document.createElement(tag));
     [dt.textContent, dd.textContent] = [name, value];
     row.append(dt, dd);
     return row;
   }));
-  drawHistogram(closes);
+  drawHistogram(closes, came);
   markStep();
 }
 
@@ -49,7 +51,8 @@ function numbers(closes) {
   ];
 }
 
-function drawHistogram(closes) {
+/** The paths' closes, and where there is one, the close that came. */
+function drawHistogram(closes, came) {
   const bins = closes.length ? histogram(closes) : [];
   const text = colour("text-soft");
   const line = (at, name, dash) => ({ type: "line", yref: "paper", x0: at, x1: at, y0: 0, y1: 1, line: { width: 1.5, dash, color: colour(name) } });
@@ -70,7 +73,10 @@ function drawHistogram(closes) {
     showlegend: false,
     xaxis: { ...axis, showgrid: false, tickformat: ",~r", nticks: 6 },
     yaxis: { ...axis, nticks: 4, title: { text: say("outcome.paths"), font: { size: 11, color: text } } },
-    shapes: closes.length ? [line(forecast.lastClose, "history", "dot"), line(mean(closes), "mean", "solid")] : [],
+    shapes: [
+      ...(closes.length ? [line(forecast.lastClose, "history", "dot"), line(mean(closes), "mean", "solid")] : []),
+      ...(came === null ? [] : [line(came, "then", "solid")]),
+    ],
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: "system-ui, sans-serif", size: 12, color: text },

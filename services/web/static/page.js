@@ -63,6 +63,7 @@ async function refresh() {
   const address = location.href;
   try {
     const answer = await fetch(address, { cache: "no-cache", headers: { Accept: "text/html" } });
+    if (answer.status === 404) { location.reload(); return; } // retention has dropped it: the server's page says so
     if (!answer.ok) throw new Error(`the server answers ${answer.status}`);
     const tag = answer.headers.get("ETag");
     const page = tag === pageTag ? null : new DOMParser().parseFromString(await answer.text(), "text/html");

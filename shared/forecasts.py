@@ -5,6 +5,7 @@ Plain values only (JSON on every border). How a forecast is made, stored or draw
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 from uuid import uuid4
@@ -383,6 +384,13 @@ def scheduled_forecast_id(symbol: str, interval: Interval, last_open_time_ms: in
     candle = datetime.fromtimestamp(last_open_time_ms / 1000, UTC)
     kind = "" if origin == "live" else f"-{origin}"
     return f"{symbol}-{interval}-{candle:%Y%m%dT%H%M%SZ}{kind}"
+
+
+def seed_of(forecast_id: str) -> int:
+    """The seed of a scheduled forecast or of one in a backtest: 63 bits of its id's sha256, so that making it again gives the
+    same paths.
+    """
+    return int.from_bytes(hashlib.sha256(forecast_id.encode()).digest()[:8], "big") & SEED_LIMIT
 
 
 def adhoc_forecast_id() -> str:

@@ -5,7 +5,6 @@ Tells the story of one candle. When a cycle runs, and what happens after a faile
 
 from __future__ import annotations
 
-import hashlib
 from typing import cast
 
 from services.ingest.market import Found, Market
@@ -14,7 +13,7 @@ from services.ingest.venue_clock import VenueClock
 from shared.errors import KronosLiveError
 from shared.forecast_queue import ForecastQueue
 from shared.forecast_store import ForecastStore
-from shared.forecasts import SEED_LIMIT, ForecastOverrides, build_request, scheduled_forecast_id
+from shared.forecasts import ForecastOverrides, build_request, scheduled_forecast_id, seed_of
 from shared.kline_store import KlineStore, SeriesStatus
 from shared.klines import IngestedOrigin, KlineWindow, utc
 from shared.logs import get_logger
@@ -130,8 +129,3 @@ class Cycle:
             about.info("forecast_enqueued")
         else:
             about.info("forecast_already_enqueued", reason="another ingest, or this one before a restart, was first")
-
-
-def seed_of(forecast_id: str) -> int:
-    """The seed of a scheduled forecast: 63 bits of its id's sha256, so that making it again gives the same paths."""
-    return int.from_bytes(hashlib.sha256(forecast_id.encode()).digest()[:8], "big") & SEED_LIMIT

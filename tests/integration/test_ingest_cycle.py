@@ -16,9 +16,8 @@ from redis import Redis
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from services.ingest.cycle import seed_of
 from shared.errors import SettingsError, StoreUnavailableError, VenueError
-from shared.forecasts import ForecastRequest, scheduled_forecast_id
+from shared.forecasts import ForecastRequest, scheduled_forecast_id, seed_of
 from shared.kline_store import KlineStore, SeriesStatus
 from shared.klines import Interval
 from shared.redis_connection import connect

@@ -10,7 +10,7 @@ import click
 from services.cli.asking import cancel, forecast
 from services.cli.common import errors_in_one_line
 from services.cli.completion import completion
-from services.cli.reading import list_forecasts, open_page, show, status
+from services.cli.reading import list_forecasts, open_page, show, status, workers
 from shared.settings import load_settings
 
 
@@ -82,5 +82,5 @@ def demo(port: int, folder: Path) -> None:
     sys.exit(run_demo(folder, port))
 
 
-for command in (forecast, cancel, list_forecasts, show, open_page, status, completion):
+for command in (forecast, cancel, list_forecasts, show, open_page, status, workers, completion):
     main.add_command(command)

@@ -19,13 +19,14 @@ from services.web.api.answers import find_forecast
 from services.web.api.contracts import INTERVAL, SYMBOL
 from services.web.asking_form import asking_form
 from services.web.conditional import conditional
+from services.web.live import ON_ITS_WAY
 from services.web.monte_carlo import return_estimate, return_half_width
-from services.web.notices import forecast_notices, job_notice, latest_notices, past_notice
+from services.web.notices import Notice, forecast_notices, job_notice, latest_notices, past_notice, worker_notice
 from services.web.realised import Realised, realised
 from services.web.situation import Stores, freshness, next_update, read_situation
 from services.web.wording import add_wording
 from shared.errors import NotFoundError
-from shared.forecasts import Forecast
+from shared.forecasts import Forecast, JobStatus
 from shared.klines import Interval
 from shared.prices import price
 from shared.settings import Settings
@@ -74,8 +75,8 @@ def forecast_pages(settings: Settings, stores: Stores, now_ms: Callable[[], int]
             interval=found.forecast.request.interval if found.forecast else None,
             forecast=found.forecast,
             next_update=None,
-            notices=[] if found.forecast else [job_notice(found)],
-            computing=found.state in {"queued", "running"},
+            notices=[] if found.forecast else _job_notices(stores, found, now),
+            computing=found.state in ON_ITS_WAY,
             events="" if found.forecast else url_for("api.forecast_events", forecast_id=forecast_id),
             by_itself=True,
         )
@@ -110,6 +111,15 @@ def _of_one(forecast: Forecast, became: Realised) -> dict[str, object]:
         "notices": [*forecast_notices(forecast), *([past_notice()] if became.closed else [])],
         "events": of_series if became.series else "",
     }
+
+
+def _job_notices(stores: Stores, job: JobStatus, now_ms: int) -> list[Notice]:
+    """How a forecast stands that is not there; and that nobody is at hand to make it, where that is so."""
+    if job.state not in ON_ITS_WAY:
+        return [job_notice(job)]
+    question = stores.queue.workforce_question(now_ms)
+    workforce = stores.ask(question)[question]
+    return [job_notice(job)] if workforce.at_hand else [worker_notice(workforce.silent_since), job_notice(job)]
 
 
 def _series_asked_for(settings: Settings) -> tuple[str, Interval]:

@@ -99,7 +99,7 @@ def test_workers_say_what_they_have_loaded_and_when_they_were_last_heard_of(web:
     assert web.get("/api/v1/workers").json() == {"workers": []}
     worker = worker_alive(redis)
     [silent] = web.get("/api/v1/workers").json()["workers"]
-    assert (silent["name"], silent["model"], silent["job"]) == (worker.name, None, None)
+    assert (silent["name"], silent["model"], silent["jobs"]) == (worker.name, None, [])
     assert 0 <= silent["heartbeat_age_s"] < 10
     assert silent["host"] == worker.hostname
     loaded = LoadedModel(
@@ -110,9 +110,10 @@ def test_workers_say_what_they_have_loaded_and_when_they_were_last_heard_of(web:
         dtype="float32",
         kernels="native",
     )
-    redis.hset(worker.key, mapping={MODEL_FIELD: loaded.model_dump_json(), "state": "busy", "current_job": "adhoc-1"})
+    redis.hset(worker.key, mapping={MODEL_FIELD: loaded.model_dump_json(), "state": "busy"})
+    redis.sadd(worker.executions_key, "adhoc-1:execution")
     [busy] = web.get("/api/v1/workers").json()["workers"]
-    assert (busy["state"], busy["job"], busy["model"]) == ("busy", "adhoc-1", loaded.model_dump())
+    assert (busy["state"], busy["jobs"], busy["model"]) == ("busy", ["adhoc-1"], loaded.model_dump())
     models = web.get("/api/v1/models").json()
     assert {one["name"]: (one["configured"], one["loaded_by"]) for one in models["models"]} == {
         "Kronos-mini": (False, []),

@@ -110,10 +110,10 @@ def worker_alive(redis: Redis) -> SimpleWorker:
     return worker
 
 
-def unheard_of(redis: Redis, worker: SimpleWorker, *, seconds: float) -> None:
+def unheard_of(redis: Redis, worker_name: str, *, seconds: float) -> None:
     """Let the last sign of life of a worker be so long ago: it was killed, or hangs."""
     at = datetime.now(UTC) - timedelta(seconds=seconds)
-    redis.hset(worker.key, "last_heartbeat", utcformat(at))
+    redis.hset(SimpleWorker.redis_worker_namespace_prefix + worker_name, "last_heartbeat", utcformat(at))
 
 
 def job_as_running(redis: Redis, forecast_id: str, done: int, total: int) -> None:

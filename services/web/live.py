@@ -82,7 +82,7 @@ def _change(situation: Situation, now_ms: int) -> str:
         *situation.newest_ids,
         fresh.model_dump_json() if fresh else "",
         situation.coming.model_dump_json() if situation.coming else "",
-        f"{situation.workers} workers, {situation.queued} queued",
+        f"{situation.workers} workers, silent since {situation.silent_since}, {situation.queued} queued",
     ]
     return event(
         "change",

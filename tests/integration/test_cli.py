@@ -254,7 +254,7 @@ def test_where_no_worker_is_there_the_exit_code_says_so(run: Run, redis: Redis) 
     killed = worker_alive(redis)
     assert run("workers").returncode == 0
     assert "1 workers alive" in run("status").stdout
-    unheard_of(redis, killed, seconds=90)
+    unheard_of(redis, killed.name, seconds=90)
     silent = run("workers")
     assert silent.returncode == 1
     assert "No worker has given a sign of life for a minute" in silent.stderr

@@ -68,7 +68,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("house")
     with redis_server(folder) as port, VenueServer() as venue, Redis(port=port) as redis:
         url = f"redis://127.0.0.1:{port}/0"
-        with stack_on(redis, url, venue.url, folder, KRONOS_DATA__SERIES='["ETHUSDT:1h"]') as shared:
+        with stack_on(redis, url, venue.url, folder, KRONOS_DATA__SERIES="ETHUSDT:1h") as shared:
             shared.start(*EVERYTHING)
             for symbol in ("BTCUSDT", "ETHUSDT"):
                 shared.first_forecast(symbol)
@@ -123,12 +123,12 @@ def test_a_worker_is_killed_while_it_computes_the_page_says_so_and_a_new_one_fin
     [killed] = stack.queue.worker_statuses(time.time_ns() // 1_000_000)
     stack.running("worker").end(signal.SIGKILL)
     unheard_of(redis, killed.name, seconds=61)  # a minute passes
-    expect(page.locator(".notice-title")).to_have_text([re.compile("^WORKER SILENT since"), "FORECAST RUNNING"])
+    expect(page.locator(".notice-title")).to_have_text([re.compile("^WORKER SILENT since"), "COMPUTING A FORECAST"])
     expect(page.locator(".notice.worker .notice-text")).to_contain_text("start one with: kronos-live worker")
     take_picture(page, "worker-killed")
     stack.start("worker")
     expect(page.locator(".notice.worker")).to_have_count(0)
-    expect(page.locator(".notice-text").first).to_contain_text("2", timeout=30_000)  # its second try
+    expect(page.locator(".notice-text").first).to_contain_text(", try 2", timeout=30_000)
     eventually(lambda: stack.forecasts.exists(forecast_id), 90, stack.explain)
     drawn(page)
     expect(page.locator(".notice-title")).to_have_text(["BUNDLED MODEL"])

@@ -30,7 +30,10 @@ pytestmark = pytest.mark.timeout(240)
 
 HOURS = 24
 SETTLED = 4  # hours after which all that is made once has been made
-MOST_GROWTH = 1.1  # of what is held after that: noise, where nothing leaks
+MOST_GROWTH = 1.05  # of nodes and listeners after that: the page does not always show as many words
+# Plotly remembers the size of each text that it has drawn, up to 10,000 of them, and the browser the code that it compiled:
+# 30 to 40 KB an hour were seen over 40 hours, half of it later on. One page or figure that is not let go is several times that.
+MOST_BYTES_AN_HOUR = 80_000
 
 
 def an_hour_passes(page: Page, redis: Redis, stores: Stores, candle_ms: int, seed: int) -> None:
@@ -38,6 +41,7 @@ def an_hour_passes(page: Page, redis: Redis, stores: Stores, candle_ms: int, see
     window = ingested(stores, last_open_time_ms=candle_ms, seed=seed)
     forecast_id = scheduled_forecast_id("BTCUSDT", window.interval, candle_ms, "live")
     stores.queue.enqueue(forecast_id, forecast_request(window.content_hash()[:16]))
+    redis.lpop("rq:queue:forecasts")  # a worker takes it
     job_as_running(redis, forecast_id, 1 + seed % 20, 24)
     expect(page.locator("progress")).to_have_attribute("value", str(1 + seed % 20))
     forecast_stored(stores, window)
@@ -74,9 +78,10 @@ def test_a_day_of_news_leaves_no_more_in_the_browser_than_a_few_hours_and_a_new_
             if hour == SETTLED:
                 after_some_hours = held(devtools)
         after_the_day = held(devtools)
-        print(after_some_hours, after_the_day)
-        grown = {name: after_the_day[name] / after_some_hours[name] for name in after_the_day}
-        assert max(grown.values()) <= MOST_GROWTH, (after_some_hours, after_the_day)
+        for name in ("Nodes", "JSEventListeners", "Documents"):
+            assert after_the_day[name] <= MOST_GROWTH * after_some_hours[name], (after_some_hours, after_the_day)
+        grown = after_the_day["JSHeapUsedSize"] - after_some_hours["JSHeapUsedSize"]
+        assert grown <= MOST_BYTES_AN_HOUR * (HOURS - SETTLED), (after_some_hours, after_the_day)
         assert len(streams) == 1, "one stream carried it all"
         running.end(signal.SIGTERM)
         expect(page.locator("#away")).to_be_visible()

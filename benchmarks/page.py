@@ -35,16 +35,23 @@ window.chartReady = new Promise((tell) => document.addEventListener("forecastdra
 
 @click.command(help=__doc__)
 @click.option("--repeat", default=5, type=click.IntRange(1), show_default=True)
+@click.option(
+    "--latency-ms",
+    default=0,
+    type=click.IntRange(0),
+    help="that each answer is held up, as if from afar",
+)
 @click.option("--json", "as_json", is_flag=True)
-def main(repeat: int, as_json: bool) -> None:
+def main(repeat: int, latency_ms: int, as_json: bool) -> None:
     browser = chromium()
     with tempfile.TemporaryDirectory() as folder, web_with_a_forecast(Path(folder)) as address:
         load = os.getloadavg()[0]
-        seconds = [_ready_after(address, browser) for _ in range(repeat)]
+        seconds = [_ready_after(address, browser, latency_ms) for _ in range(repeat)]
     measured = {
         "ready_s": median(seconds),
         "runs": seconds,
         "wanted_s": WANTED_S,
+        "latency_ms": latency_ms,
         "cores": os.cpu_count(),
         "load": load,
     }
@@ -64,13 +71,16 @@ def chromium() -> str:
     return found
 
 
-def _ready_after(address: str, executable: str) -> float:
+def _ready_after(address: str, executable: str, latency_ms: int) -> float:
     """Seconds from the start of the navigation, in a browser of its own."""
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=executable, args=FLAGS)
         try:
             page = browser.new_page(viewport=DESKTOP)  # type: ignore[arg-type]
             page.add_init_script(NOTE_WHEN_DRAWN)
+            if latency_ms:
+                slowly = {"offline": False, "latency": latency_ms, "downloadThroughput": -1, "uploadThroughput": -1}
+                page.context.new_cdp_session(page).send("Network.emulateNetworkConditions", slowly)
             page.goto(address)
             ready = page.evaluate("window.chartReady")
             if not ready["lines"]:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, Response, make_response, render_template, request, url_for
@@ -31,6 +32,9 @@ from shared.klines import Interval
 from shared.prices import price
 from shared.settings import Settings
 
+STATIC = Path(__file__).parent / "static"
+# All that page.js imports, itself or through others; theme.js alone is no module.
+PAGE_MODULES = sorted(script.name for script in STATIC.glob("*.js") if script.name not in {"page.js", "theme.js"})
 POLL_S = 15
 POLL_WHILE_COMPUTING_S = 1
 POLL_WITHOUT_FORECAST_S = 3
@@ -68,9 +72,9 @@ def forecast_pages(settings: Settings, stores: Stores, now_ms: Callable[[], int]
     def one(forecast_id: str) -> Response:
         if not forecast_id.replace("-", "").replace("_", "").isalnum():
             raise NotFoundError(f"There is no forecast {forecast_id!r}.")
-        found = find_forecast(stores, forecast_id)
+        found, now = find_forecast(stores, forecast_id), now_ms()
         return page(
-            now_ms(),
+            now,
             symbol=found.forecast.request.symbol if found.forecast else None,
             interval=found.forecast.request.interval if found.forecast else None,
             forecast=found.forecast,
@@ -90,6 +94,7 @@ def forecast_pages(settings: Settings, stores: Stores, now_ms: Callable[[], int]
         spread = spread_of(forecast.id, forecast.created_at) if forecast else None
         estimate = return_estimate(forecast, spread) if forecast and spread is not None else None
         shown |= {"forecast": forecast, "became": became, "estimate": estimate, "poll_s": poll_s}
+        shown["page_modules"] = PAGE_MODULES
         return conditional(make_response(render_template("forecast.html", **shown)))
 
     @lru_cache(maxsize=SPREADS_REMEMBERED)

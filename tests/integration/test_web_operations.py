@@ -11,7 +11,7 @@ from redis import Redis
 from services.web.situation import Stores
 from shared.queue_overview import MODEL_FIELD, LoadedModel
 from tests.builders import settings
-from tests.web_server import forecast_stored, ingested, job_as_running, worker_alive
+from tests.web_server import forecast_stored, ingested, job_as_running, unheard_of, worker_alive
 
 FORECASTS = "/api/v1/forecasts"
 
@@ -90,6 +90,8 @@ def test_the_queue_says_what_waits_and_what_runs(web: httpx.Client, redis: Redis
     job_as_running(redis, ids[0], 7, 24)
     queue = web.get("/api/v1/queue").json()
     assert (queue["waiting"], queue["workers"]) == (1, 1)
+    unheard_of(redis, worker.name, seconds=61)
+    assert web.get("/api/v1/queue").json()["workers"] == 0
     [running] = queue["running"]
     assert (running["id"], running["worker"]) == (ids[0], worker.name)
     assert running["progress"] == {"phase": "sampling", "done": 7, "total": 24}

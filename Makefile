@@ -14,10 +14,10 @@ DEMO_PORT ?= 8000
 DEMO_FOLDER ?= .demo
 
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-dev demo test check format bench lock clean
+.PHONY: help venv venv-dev demo test check format bench screenshots lock clean
 
 help:  ## list what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(VENV)/.running $(VENV)/.kernels  ## the environment with what running needs, in .venv
 
@@ -58,6 +58,10 @@ format: venv-dev  ## let ruff put the code in order
 
 bench: venv-dev  ## the shared-prefix sampler beside the slow oracle, in one run
 	@$(BIN)/python -m benchmarks.sampling --random-weights --against-reference
+
+screenshots: venv-dev  ## take README's pictures anew (docs/images), of a stack on simulated klines; needs chromium and fonts-noto-cjk
+	@KRONOS_REQUIRE=browser $(BIN)/python -m pytest --quiet tests/browser/test_pictures.py -k "not readme"
+	@mkdir -p docs/images && cp build/screenshots/readme/*.webp docs/images/
 
 lock: venv-dev  ## write constraints.txt anew with the newest releases that fit pyproject.toml
 	@$(BIN)/pip-compile --quiet --upgrade --all-extras --strip-extras --no-header --annotation-style=line \

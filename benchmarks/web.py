@@ -27,6 +27,7 @@ from services.web.situation import Stores
 from shared.forecast_queue import ForecastQueue
 from shared.forecast_store import ForecastStore
 from shared.kline_store import KlineStore
+from shared.klines import Interval
 from shared.redis_connection import connect
 from shared.settings import load_settings
 from tests.web_server import forecast_stored, ingested
@@ -43,7 +44,7 @@ PATIENCE_S = 30
 @click.option("--streams", default=500, type=click.IntRange(0), show_default=True, help="open event streams")
 @click.option("--json", "as_json", is_flag=True)
 def main(rate: int, seconds: int, streams: int, as_json: bool) -> None:
-    with tempfile.TemporaryDirectory() as folder, local_redis(Path(folder)) as url, _web(url, Path(folder)) as address:
+    with tempfile.TemporaryDirectory() as folder, web_with_a_forecast(Path(folder)) as address:
         alone = asyncio.run(_requests(address, rate, seconds))
         opened = asyncio.run(_with_streams(address, rate, seconds, streams)) if streams else None
     measured = {"rate": rate, "seconds": seconds, "cores": os.cpu_count(), "alone": alone, "with_streams": opened}
@@ -67,24 +68,31 @@ def _in_words(measured: dict[str, float]) -> str:
 
 
 @contextmanager
-def _web(url: str, folder: Path) -> Iterator[str]:
-    """The web service on a free port of 127.0.0.1, with a forecast to show."""
-    os.environ |= {"KRONOS_REDIS__URL": url, "KRONOS_WEB__PORT": "0", "KRONOS_LOGS__FORMAT": "json"}
-    _one_forecast()
-    log = folder / "web.log"
-    with log.open("wb") as out:
-        web = subprocess.Popen([sys.executable, "-m", "services.cli", "web"], stdout=out, stderr=out)
-    try:
-        yield _address(web, log)
-    finally:
-        web.terminate()
-        web.wait(30)
+def web_with_a_forecast(folder: Path) -> Iterator[str]:
+    """The web service on a free port of 127.0.0.1 and its Redis, both of their own, with a forecast to show."""
+    with local_redis(folder) as url:
+        os.environ |= {"KRONOS_REDIS__URL": url, "KRONOS_WEB__PORT": "0", "KRONOS_LOGS__FORMAT": "json"}
+        _one_forecast()
+        log = folder / "web.log"
+        with log.open("wb") as out:
+            web = subprocess.Popen([sys.executable, "-m", "services.cli", "web"], stdout=out, stderr=out)
+        try:
+            yield _address(web, log)
+        finally:
+            web.terminate()
+            web.wait(30)
 
 
 def _stores() -> Stores:
     settings = load_settings()
     redis = connect(settings.redis)
     return Stores(KlineStore(redis, 10), ForecastStore(redis, 10), ForecastQueue(redis, settings.queue))
+
+
+def latest_forecast_id() -> str:
+    """Of the one forecast that the web service shows."""
+    forecast = _stores().forecasts.newest("BTCUSDT", Interval.H1, 1)[0]
+    return forecast.id
 
 
 def _one_forecast() -> None:

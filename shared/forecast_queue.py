@@ -32,7 +32,14 @@ from shared.errors import AlreadyEndedError, ForecastCancelledError, NotFoundErr
 from shared.forecasts import ForecastRequest, JobState, JobStatus, Progress
 from shared.kept_answers import KeptAnswers
 from shared.klines import Interval
-from shared.queue_overview import QueueStatus, WorkerStatus, queue_question, workers_question
+from shared.queue_overview import (
+    QueueStatus,
+    WorkerStatus,
+    Workforce,
+    queue_question,
+    workers_question,
+    workforce_question,
+)
 from shared.redis_connection import redis_errors_translated
 from shared.redis_questions import Answers, Question, ask_together
 from shared.settings import QueueSettings
@@ -293,6 +300,10 @@ class ForecastQueue:
             (("EVAL", _REGISTERED, 1, WORKERS_BY_QUEUE_KEY % self._queue.name),),
             lambda replies: sorted(_worker_name(key) for key in replies[0]),
         )
+
+    def workforce_question(self, now_ms: int) -> Question[Workforce]:
+        """Who is there to work, to be asked together with others; `now_ms` is UTC ms."""
+        return workforce_question(self._queue.name, now_ms)
 
     @redis_errors_translated()
     def worker_statuses(self, now_ms: int) -> list[WorkerStatus]:

@@ -6,10 +6,12 @@ Only reads; what is written there is RQ's, and the worker's word on its model (`
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import Field, ValidationError
+from rq.executions import WORKER_EXECUTIONS_KEY_TEMPLATE
 from rq.job import Job
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
@@ -18,14 +20,27 @@ from shared.forecasts import ModelSource, Progress
 from shared.redis_questions import Question
 
 MODEL_FIELD = "kronos_model"  # in a worker's registration: a LoadedModel as JSON
+SIGN_OF_LIFE_EVERY_S = 20.0  # from a worker that waits for a job, and from one that is at it, with its progress
+SILENT_AFTER_S = 60.0  # since a worker's last sign of life: it has been killed, hangs, or loads another model
+
+_EXECUTIONS_SUFFIX = WORKER_EXECUTIONS_KEY_TEMPLATE.partition("{0}")[2]  # of a worker's key: what it is at
 
 # RQ keeps a killed worker in its list, but lets its registration expire.
 _WORKERS = """
 local found = {}
 for _, key in ipairs(redis.call('SMEMBERS', KEYS[1])) do
-  local fields = redis.call('HMGET', key, 'birth', 'last_heartbeat', 'state', 'current_job', 'hostname', 'pid',
-    'successful_job_count', 'failed_job_count', ARGV[1])
-  if fields[1] then found[#found + 1] = {key, fields} end
+  local fields = redis.call('HMGET', key, 'birth', 'last_heartbeat', 'state', 'hostname', 'pid', 'successful_job_count',
+    'failed_job_count', ARGV[1])
+  if fields[1] then found[#found + 1] = {key, fields, redis.call('SMEMBERS', key .. ARGV[2])} end
+end
+return found
+"""
+
+_HEARTBEATS = """
+local found = {}
+for _, key in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+  local fields = redis.call('HMGET', key, 'birth', 'last_heartbeat')
+  if fields[1] then found[#found + 1] = fields[2] or fields[1] end
 end
 return found
 """
@@ -41,6 +56,19 @@ for _, execution in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
 end
 return {redis.call('LLEN', KEYS[1]), since or '', running}
 """
+
+
+@dataclass(frozen=True)
+class Workforce:
+    """How many workers gave a sign of life lately, and when the last one did of any whose registration is alive."""
+
+    at_hand: int
+    last_heard: datetime | None
+
+    @property
+    def silent_since(self) -> datetime | None:
+        """Since when nothing was heard of the workers there were; None where some are at hand, or none ever registered."""
+        return None if self.at_hand else self.last_heard
 
 
 class LoadedModel(Contract):
@@ -64,10 +92,15 @@ class WorkerStatus(Contract):
     since: datetime = Field(description="when it started")
     heartbeat_at: datetime
     heartbeat_age_s: float
-    job: str | None = Field(description="the forecast that it is at")
+    jobs: list[str] = Field(description="the forecasts that it is at: several where it draws them side by side")
     model: LoadedModel | None = Field(description="none where the worker does not say, as those of other versions")
     finished: int = Field(description="jobs that it has ended well since its start")
     failed: int
+
+    @property
+    def silent(self) -> bool:
+        """Whether its last sign of life is so old that it may have been killed."""
+        return self.heartbeat_age_s > SILENT_AFTER_S
 
 
 class RunningForecast(Contract):
@@ -86,9 +119,22 @@ class QueueStatus(Contract):
 def workers_question(queue_name: str, now_ms: int) -> Question[list[WorkerStatus]]:
     """The workers of a queue, by name; `now_ms` (UTC ms) is the moment from which heartbeats' ages are counted."""
     return Question(
-        (("EVAL", _WORKERS, 1, WORKERS_BY_QUEUE_KEY % queue_name, MODEL_FIELD),),
+        (("EVAL", _WORKERS, 1, WORKERS_BY_QUEUE_KEY % queue_name, MODEL_FIELD, _EXECUTIONS_SUFFIX),),
         lambda replies: sorted((_worker(now_ms, *found) for found in replies[0]), key=lambda one: one.name),
     )
+
+
+def workforce_question(queue_name: str, now_ms: int) -> Question[Workforce]:
+    """Who is there to work, at the UTC ms that signs of life are judged by. Redis itself lets a killed worker's
+    registration expire only after minutes, since a job may take that long without a word.
+    """
+
+    def read(replies: list[Any]) -> Workforce:
+        heard = [beat for beat in map(_moment, map(_text, replies[0])) if beat]
+        at_hand = sum(_age_s(beat, now_ms) <= SILENT_AFTER_S for beat in heard)
+        return Workforce(at_hand, max(heard, default=None))
+
+    return Question((("EVAL", _HEARTBEATS, 1, WORKERS_BY_QUEUE_KEY % queue_name),), read)
 
 
 def queue_question(queue_key: str, running_key: str, now_ms: int) -> Question[QueueStatus]:
@@ -98,8 +144,8 @@ def queue_question(queue_key: str, running_key: str, now_ms: int) -> Question[Qu
     )
 
 
-def _worker(now_ms: int, key: bytes, fields: list[bytes | None]) -> WorkerStatus:
-    birth, heartbeat, state, job, host, process, finished, failed, model = (_text(field) for field in fields)
+def _worker(now_ms: int, key: bytes, fields: list[bytes | None], executions: list[bytes]) -> WorkerStatus:
+    birth, heartbeat, state, host, process, finished, failed, model = (_text(field) for field in fields)
     beat = _moment(heartbeat) or datetime.fromtimestamp(0, UTC)
     return WorkerStatus(
         name=key.decode().removeprefix("rq:worker:"),
@@ -109,7 +155,7 @@ def _worker(now_ms: int, key: bytes, fields: list[bytes | None]) -> WorkerStatus
         since=_moment(birth) or beat,
         heartbeat_at=beat,
         heartbeat_age_s=_age_s(beat, now_ms),
-        job=job or None,
+        jobs=sorted(one.decode().partition(":")[0] for one in executions),  # job:execution
         model=_model(model),
         finished=int(finished or 0),
         failed=int(failed or 0),

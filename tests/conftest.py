@@ -1,6 +1,6 @@
 """What all tests share: a real Redis of their own, and skips that can be made failures.
 
-`KRONOS_REQUIRE=browser,compose,kernels,klines` lists what must be there: a test that would skip for the lack of it fails.
+`KRONOS_REQUIRE=browser,compose,curl,kernels,klines` lists what must be there: a test that would skip for the lack of it fails.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ KLINES = PROJECT.parent / "shared" / "klines"
 
 
 def skip_or_fail(need: str, reason: str) -> None:
-    """Skip a test that lacks `need` (browser, compose, kernels or klines), or fail it where KRONOS_REQUIRE asks for it."""
+    """Skip a test that lacks `need` (browser, compose, curl, kernels or klines), or fail it where KRONOS_REQUIRE asks for it."""
     required = {part.strip() for part in os.environ.get("KRONOS_REQUIRE", "").split(",")}
     if need in required:
         pytest.fail(f"KRONOS_REQUIRE names {need}, but {reason}")
@@ -36,11 +37,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture(scope="session")
-def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """A real Redis on a free port, for the whole session; ended by the handle that started it."""
+@contextmanager
+def redis_server(folder: Path) -> Iterator[int]:
+    """A real Redis on a free port; ended by the handle that started it."""
     port = free_port()
-    folder = tmp_path_factory.mktemp("redis")
     server = subprocess.Popen(
         [str(redis_server_binary()), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)],
         stdout=subprocess.DEVNULL,
@@ -51,6 +51,13 @@ def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     finally:
         server.terminate()
         server.wait(timeout=10)
+
+
+@pytest.fixture(scope="session")
+def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of a Redis for the whole session."""
+    with redis_server(tmp_path_factory.mktemp("redis")) as port:
+        yield port
 
 
 def _wait_for_redis(port: int) -> None:

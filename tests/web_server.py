@@ -6,12 +6,14 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from redis import Redis
 from rq import SimpleWorker
 from rq.job import Job
 from rq.serializers import JSONSerializer
+from rq.utils import utcformat
 
 from services.web.situation import Stores
 from shared.forecast_queue import ForecastQueue
@@ -106,6 +108,12 @@ def worker_alive(redis: Redis) -> SimpleWorker:
     worker = SimpleWorker([settings().queue.name], connection=redis, serializer=JSONSerializer)
     worker.register_birth()
     return worker
+
+
+def unheard_of(redis: Redis, worker_name: str, *, seconds: float) -> None:
+    """Let the last sign of life of a worker be so long ago: it was killed, or hangs."""
+    at = datetime.now(UTC) - timedelta(seconds=seconds)
+    redis.hset(SimpleWorker.redis_worker_namespace_prefix + worker_name, "last_heartbeat", utcformat(at))
 
 
 def job_as_running(redis: Redis, forecast_id: str, done: int, total: int) -> None:

@@ -11,7 +11,7 @@ from services.cli.asking import cancel, forecast
 from services.cli.backtesting import backtest
 from services.cli.common import errors_in_one_line
 from services.cli.completion import completion
-from services.cli.reading import list_forecasts, open_page, show, status
+from services.cli.reading import list_forecasts, open_page, show, status, workers
 from shared.settings import load_settings
 
 
@@ -83,5 +83,5 @@ def demo(port: int, folder: Path) -> None:
     sys.exit(run_demo(folder, port))
 
 
-for command in (forecast, cancel, backtest, list_forecasts, show, open_page, status, completion):
+for command in (forecast, cancel, backtest, list_forecasts, show, open_page, status, workers, completion):
     main.add_command(command)

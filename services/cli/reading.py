@@ -6,8 +6,8 @@ import click
 from rich.console import Console
 
 from services.cli.common import as_json_option, errors_in_one_line, now_ms, print_json, stores
-from services.cli.tables import show_forecast, show_job, show_list, show_status
-from shared.errors import NotFoundError
+from services.cli.tables import show_forecast, show_job, show_list, show_status, show_workers
+from shared.errors import KronosLiveError, NotFoundError
 from shared.freshness import as_of
 from shared.kline_store import describe_missing_series
 from shared.klines import Interval
@@ -29,7 +29,7 @@ def status(as_json: bool) -> None:
         else None
         for one in series
     }
-    waiting, workers = queue.waiting(), queue.workers()
+    waiting, workers = queue.waiting(), sum(not one.silent for one in queue.worker_statuses(now))
     if as_json:
         Console().print_json(
             data={
@@ -41,6 +41,28 @@ def status(as_json: bool) -> None:
         )
         return
     show_status(series, latest, waiting, workers, now)
+
+
+@click.command()
+@as_json_option
+@errors_in_one_line
+def workers(as_json: bool) -> None:
+    """Show the workers: what each is at, since when, on which device, and when it last gave a sign of life.
+
+    Ends with 1 where nobody is there to compute, so that a watchdog need not read the table.
+
+    \b
+    kronos-live workers --json | jq -r '.[].jobs[]'
+    """
+    queue = stores(load_settings())[2]
+    found = queue.worker_statuses(now_ms())
+    if as_json:
+        print_json(found, as_list=True)
+    elif found:
+        show_workers(found)
+    if all(one.silent for one in found):
+        gone = "No worker is alive" if not found else "No worker has given a sign of life for a minute or longer"
+        raise KronosLiveError(f"{gone}; start one with `kronos-live worker`.")
 
 
 @click.command("list")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from rich.console import Console
 from rich.table import Table
@@ -12,6 +13,7 @@ from shared.freshness import ingest_is_silent
 from shared.kline_store import SeriesStatus
 from shared.klines import Interval, utc
 from shared.prices import price
+from shared.queue_overview import LoadedModel, WorkerStatus
 
 
 def show_forecast(done: Forecast) -> None:
@@ -69,6 +71,35 @@ def show_status(
             console.print(f"{one.symbol} {one.interval}: {one.problem}")
     if not series:
         console.print("No series is ingested yet: start `kronos-live ingest`.")
+
+
+def show_workers(workers: Sequence[WorkerStatus]) -> None:
+    """One line for each; a worker that has fallen silent is not called busy or idle, since nobody knows."""
+    table = Table()
+    table.add_column("worker", overflow="fold")
+    table.add_column("state", no_wrap=True, min_width=len("SILENT"))
+    for column in ("computes", "model", "device, dtype, kernels", "done, failed"):
+        table.add_column(column, overflow="fold")
+    for column in ("since (UTC)", "last sign of life"):
+        table.add_column(column, no_wrap=True)
+    for one in workers:
+        table.add_row(
+            one.name,
+            "SILENT" if one.silent else one.state,
+            ", ".join(one.jobs) or "nothing",
+            _model_in_words(one.model),
+            ", ".join((one.model.device, one.model.dtype, one.model.kernels)) if one.model else "not told",
+            f"{one.finished}, {one.failed}",
+            f"{one.since:%Y-%m-%d %H:%M}",
+            f"{timedelta(seconds=round(one.heartbeat_age_s))} ago",
+        )
+    Console().print(table)
+
+
+def _model_in_words(model: LoadedModel | None) -> str:
+    if model is None:
+        return "not told"
+    return f"{model.name} ({model.source}{f', for {model.stands_in_for}' if model.stands_in_for else ''})"
 
 
 def show_list(forecasts: Sequence[Forecast]) -> None:

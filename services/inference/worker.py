@@ -41,7 +41,7 @@ from shared.forecasts import ForecastRequest
 from shared.kline_store import KlineStore
 from shared.ledger import Ledger
 from shared.logs import configure_logs, get_logger
-from shared.queue_overview import MODEL_FIELD
+from shared.queue_overview import MODEL_FIELD, SIGN_OF_LIFE_EVERY_S
 from shared.redis_connection import connect, redis_errors_translated, wait_until_ready
 from shared.settings import ModelSettings, Settings
 
@@ -51,7 +51,6 @@ log = get_logger(__name__)
 # as with several, which torch's are not (docs/performance.md).
 FORECASTS_AT_ONCE = {"cpu": 1, "cuda": 64, "mps": 1}
 FORECASTS_AT_ONCE_BY_TORCH = {**FORECASTS_AT_ONCE, "cpu": 2}
-SIGN_OF_LIFE_EVERY_S = 20.0  # well within a job's time-out, after which its execution would expire
 MACHINE_ID_FILES = (Path("/proc/sys/kernel/random/boot_id"), Path("/etc/machine-id"))
 
 
@@ -75,6 +74,13 @@ class WarmWorker(SimpleWorker):
         self._threads = threads
         self._at_once = at_once
         self._next_sign_of_life_at = 0.0
+
+    @property
+    def dequeue_timeout(self) -> int:
+        """Seconds that it waits for a job before it gives a sign of life and waits again. RQ would be silent for minutes, and
+        so long nobody would know that a worker was killed.
+        """
+        return int(SIGN_OF_LIFE_EVERY_S)
 
     def serialize(self) -> dict[str, Any]:
         """What a worker's registration in Redis says; ours also says which model it has loaded."""

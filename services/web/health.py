@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from flask import Blueprint, Response, jsonify
 
+from services.web.languages import in_english
 from services.web.problems import problem_response
-from services.web.situation import Situation, Stores, freshness, read_situation, why_no_forecast
+from services.web.situation import Situation, Stores, freshness, read_situation, why_no_forecast, why_no_worker
 from shared.errors import KronosLiveError
 from shared.settings import Settings
 
@@ -41,7 +42,7 @@ def health_pages(settings: Settings, stores: Stores, now_ms: Callable[[], int]) 
 
 def readiness(situation: Situation, now_ms: int) -> Checks:
     """What /readyz asks of the configured series, Redis itself apart."""
-    worker = None if situation.workers else "No worker is alive; start one with `kronos-live worker`."
+    worker = in_english(why_no_worker(situation)) or None
     if situation.latest is None:
         return {"worker": worker, "forecast": " ".join(["There is no forecast yet.", *why_no_forecast(situation)])}
     fresh = freshness(situation, situation.latest, now_ms)

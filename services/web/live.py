@@ -65,9 +65,11 @@ class Watch:
             job = job_of(self._stores, forecast_id)
         except NotFoundError as error:  # it has been forgotten since the stream began
             return News(event("end", {"id": forecast_id, "reason": error.message}), last=True)
-        told = event("job", job.model_dump_json())
         if job.state in ON_ITS_WAY:
-            return News(told)
+            workforce = self._stores.queue.workforce_question(self._now_ms())
+            at_hand = self._stores.ask(workforce)[workforce].at_hand
+            return News(event("job", {**job.model_dump(mode="json"), "workers": at_hand}))
+        told = event("job", job.model_dump_json())
         return News(told + event("end", {"id": forecast_id, "state": job.state}), last=True)
 
 
@@ -80,7 +82,7 @@ def _change(situation: Situation, now_ms: int) -> str:
         *situation.newest_ids,
         fresh.model_dump_json() if fresh else "",
         situation.coming.model_dump_json() if situation.coming else "",
-        f"{situation.workers} workers, {situation.queued} queued",
+        f"{situation.workers} workers, silent since {situation.silent_since}, {situation.queued} queued",
     ]
     return event(
         "change",

@@ -38,7 +38,7 @@ def latest_notices(situation: Situation, fresh: Freshness | None) -> list[Notice
     else:
         notices += _state_notices(situation, situation.latest, fresh)
     if not situation.workers:
-        notices.append(Notice("worker", "notice.worker", [Saying("notice.worker_text")]))
+        notices.append(worker_notice(situation.silent_since))
     elif situation.queued > LONG_QUEUE * situation.workers:
         counted = {"waiting": situation.queued, "workers": situation.workers}
         notices.append(Notice("queue", "notice.queue", [Saying("notice.queue_text", counted)]))
@@ -78,6 +78,13 @@ def forecast_notices(forecast: Forecast) -> list[Notice]:
 def past_notice() -> Notice:
     """That a forecast speaks of candles that are over."""
     return Notice("past", "notice.past", [Saying("notice.past_text")])
+
+
+def worker_notice(silent_since: datetime | None) -> Notice:
+    """That nobody computes, and what to do; with the moment of the last sign of life where there are workers."""
+    if silent_since:
+        return Notice("worker", "notice.worker_silent", [Saying("notice.worker_silent_text")], since=silent_since)
+    return Notice("worker", "notice.worker", [Saying("notice.worker_text")])
 
 
 def job_notice(job: JobStatus) -> Notice:

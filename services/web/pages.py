@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, Response, make_response, render_template, request, url_for
@@ -19,17 +20,21 @@ from services.web.api.answers import find_forecast
 from services.web.api.contracts import INTERVAL, SYMBOL
 from services.web.asking_form import asking_form
 from services.web.conditional import conditional
+from services.web.live import ON_ITS_WAY
 from services.web.monte_carlo import return_estimate, return_half_width
-from services.web.notices import forecast_notices, job_notice, latest_notices, past_notice
+from services.web.notices import Notice, forecast_notices, job_notice, latest_notices, past_notice, worker_notice
 from services.web.realised import Realised, realised
 from services.web.situation import Stores, freshness, next_update, read_situation
 from services.web.wording import add_wording
 from shared.errors import NotFoundError
-from shared.forecasts import Forecast
+from shared.forecasts import Forecast, JobStatus
 from shared.klines import Interval
 from shared.prices import price
 from shared.settings import Settings
 
+STATIC = Path(__file__).parent / "static"
+# All that page.js imports, itself or through others; theme.js alone is no module.
+PAGE_MODULES = sorted(script.name for script in STATIC.glob("*.js") if script.name not in {"page.js", "theme.js"})
 POLL_S = 15
 POLL_WHILE_COMPUTING_S = 1
 POLL_WITHOUT_FORECAST_S = 3
@@ -67,15 +72,15 @@ def forecast_pages(settings: Settings, stores: Stores, now_ms: Callable[[], int]
     def one(forecast_id: str) -> Response:
         if not forecast_id.replace("-", "").replace("_", "").isalnum():
             raise NotFoundError(f"There is no forecast {forecast_id!r}.")
-        found = find_forecast(stores, forecast_id)
+        found, now = find_forecast(stores, forecast_id), now_ms()
         return page(
-            now_ms(),
+            now,
             symbol=found.forecast.request.symbol if found.forecast else None,
             interval=found.forecast.request.interval if found.forecast else None,
             forecast=found.forecast,
             next_update=None,
-            notices=[] if found.forecast else [job_notice(found)],
-            computing=found.state in {"queued", "running"},
+            notices=[] if found.forecast else _job_notices(stores, found, now),
+            computing=found.state in ON_ITS_WAY,
             events="" if found.forecast else url_for("api.forecast_events", forecast_id=forecast_id),
             by_itself=True,
         )
@@ -89,6 +94,7 @@ def forecast_pages(settings: Settings, stores: Stores, now_ms: Callable[[], int]
         spread = spread_of(forecast.id, forecast.created_at) if forecast else None
         estimate = return_estimate(forecast, spread) if forecast and spread is not None else None
         shown |= {"forecast": forecast, "became": became, "estimate": estimate, "poll_s": poll_s}
+        shown["page_modules"] = PAGE_MODULES
         return conditional(make_response(render_template("forecast.html", **shown)))
 
     @lru_cache(maxsize=SPREADS_REMEMBERED)
@@ -110,6 +116,15 @@ def _of_one(forecast: Forecast, became: Realised) -> dict[str, object]:
         "notices": [*forecast_notices(forecast), *([past_notice()] if became.closed else [])],
         "events": of_series if became.series else "",
     }
+
+
+def _job_notices(stores: Stores, job: JobStatus, now_ms: int) -> list[Notice]:
+    """How a forecast stands that is not there; and that nobody is at hand to make it, where that is so."""
+    if job.state not in ON_ITS_WAY:
+        return [job_notice(job)]
+    question = stores.queue.workforce_question(now_ms)
+    workforce = stores.ask(question)[question]
+    return [job_notice(job)] if workforce.at_hand else [worker_notice(workforce.silent_since), job_notice(job)]
 
 
 def _series_asked_for(settings: Settings) -> tuple[str, Interval]:

@@ -55,9 +55,10 @@ class Situation:
     known_series: list[SeriesStatus]
     latest: Forecast | None
     coming: JobStatus | None  # the schedule's forecast for the newest candle, while it is not there yet
-    workers: int
+    workers: int  # that gave a sign of life lately
     queued: int = 0  # forecasts that no worker has taken up yet
     newest_ids: tuple[str, ...] = ()  # of the schedule and of people: another one is there when any forecast was added
+    silent_since: datetime | None = None  # where there are workers, but none gave a sign of life since
 
 
 def read_situation(stores: Stores, symbol: str, interval: Interval, now_ms: int) -> Situation:
@@ -68,8 +69,8 @@ def read_situation(stores: Stores, symbol: str, interval: Interval, now_ms: int)
     statuses = stores.klines.statuses_question()
     latest_by_origin = stores.forecasts.latest_question(symbol, interval)
     newest_ids = stores.forecasts.newest_ids_question(symbol, interval)
-    workers, waiting = stores.queue.workers_question(), stores.queue.waiting_question()
-    answers = stores.ask(statuses, latest_by_origin, newest_ids, workers, waiting)
+    workforce, waiting = stores.queue.workforce_question(now_ms), stores.queue.waiting_question()
+    answers = stores.ask(statuses, latest_by_origin, newest_ids, workforce, waiting)
 
     known = [as_of(series, now_ms) for series in answers[statuses]]
     series = next((one for one in known if (one.symbol, one.interval) == (symbol, interval)), None)
@@ -81,9 +82,10 @@ def read_situation(stores: Stores, symbol: str, interval: Interval, now_ms: int)
         known,
         latest,
         _coming(stores.queue, series, latest),
-        len(answers[workers]),
+        answers[workforce].at_hand,
         answers[waiting],
         answers[newest_ids],
+        answers[workforce].silent_since,
     )
 
 
@@ -157,8 +159,17 @@ def _as_told(problem: str | None) -> Saying | None:
     return Saying("why.raw", {"text": problem}) if problem else None
 
 
+def why_no_worker(situation: Situation) -> list[Saying]:
+    """In a sentence, why nobody computes; empty where somebody does."""
+    if situation.workers:
+        return []
+    if situation.silent_since:
+        return [Saying("why.worker_silent", {"when": utc(round(situation.silent_since.timestamp() * 1000))})]
+    return [Saying("why.no_worker")]
+
+
 def _what_holds_up(situation: Situation) -> list[Saying]:
-    sayings = [] if situation.workers else [Saying("why.no_worker")]
+    sayings = why_no_worker(situation)
     match situation.coming:
         case None:
             sayings.append(Saying("why.not_asked"))

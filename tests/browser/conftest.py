@@ -1,9 +1,15 @@
-"""A headless Chromium, the system's own, driven by Playwright: `page` fails its test on whatever the browser complains of."""
+"""A headless Chromium, the system's own, driven by Playwright: `page` fails its test on whatever the browser complains of.
+
+What each page looked like at the end of its test is kept in build/screenshots, and in it what tests have taken on the way.
+"""
 
 from __future__ import annotations
 
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -11,7 +17,7 @@ from playwright.sync_api import Browser, Error, Page, Playwright, Request, sync_
 from redis import Redis
 
 from services.web.situation import Stores
-from tests.conftest import skip_or_fail
+from tests.conftest import PROJECT, skip_or_fail
 from tests.web_server import stores_on, web_server
 
 FLAGS = [
@@ -24,6 +30,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+PICTURES = PROJECT / "build" / "screenshots"
 DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"width": 375, "height": 760}
 NOTE_BREACHES = """
@@ -84,15 +91,40 @@ def complaints() -> Iterator[Complaints]:
     assert heard.unexpected() == []
 
 
+OpenPage = Callable[..., Page]
+
+
 @pytest.fixture
-def page(browser: Browser, complaints: Complaints) -> Iterator[Page]:
-    """A page in a window of its own, in UTC and light, on a desktop; tests change what they need to."""
-    context = browser.new_context(viewport=DESKTOP, locale="en-GB", timezone_id="UTC", color_scheme="light")  # type: ignore[arg-type]
-    context.set_default_timeout(20_000)
-    opened = context.new_page()
-    complaints.listen_to(opened)
-    yield opened
-    context.close()
+def open_page(browser: Browser, complaints: Complaints, request: pytest.FixtureRequest) -> Iterator[OpenPage]:
+    """Opens a page in a window of its own, in UTC, English and light, on a desktop; what is named is otherwise."""
+    opened: list[Page] = []
+
+    def open_one(**otherwise: Any) -> Page:
+        usual = {"viewport": DESKTOP, "locale": "en-GB", "timezone_id": "UTC", "color_scheme": "light"}
+        context = browser.new_context(**{**usual, **otherwise})
+        context.set_default_timeout(20_000)
+        opened.append(context.new_page())
+        complaints.listen_to(opened[-1])
+        return opened[-1]
+
+    yield open_one
+    for number, page in enumerate(opened):
+        with suppress(Error):  # a page that no longer answers has no picture, and its test has failed already
+            take_picture(page, request.node.name + (f"-{number + 1}" if number else ""))
+        page.context.close()
+
+
+def take_picture(page: Page, name: str) -> None:
+    """Keep what the whole page looks like now as test output."""
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    file = re.sub(r"[^\w-]+", "-", name).strip("-")
+    page.screenshot(path=PICTURES / f"{file}.png", full_page=True, timeout=10_000)
+
+
+@pytest.fixture
+def page(open_page: OpenPage) -> Page:
+    """A page as most people see it; tests change what they need to."""
+    return open_page()
 
 
 @pytest.fixture(scope="session")

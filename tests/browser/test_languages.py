@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 from redis import Redis
 
 from services.web.situation import Stores
-from tests.browser.conftest import DESKTOP, Complaints
+from tests.browser.conftest import Complaints, OpenPage
 from tests.browser.test_page import drawn
 from tests.web_server import forecast_stored, ingested, newest_closed_candle, worker_alive
 
@@ -22,14 +21,9 @@ NAMES = set(
 
 
 @pytest.fixture
-def chinese(browser: Browser, complaints: Complaints) -> Iterator[Page]:
+def chinese(open_page: OpenPage) -> Page:
     """A page as someone sees it whose browser speaks Chinese."""
-    context = browser.new_context(viewport=DESKTOP, locale="zh-CN", timezone_id="Asia/Shanghai")  # type: ignore[arg-type]
-    context.set_default_timeout(20_000)
-    opened = context.new_page()
-    complaints.listen_to(opened)
-    yield opened
-    context.close()
+    return open_page(locale="zh-CN", timezone_id="Asia/Shanghai")
 
 
 def english_words(page: Page) -> set[str]:

@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Page, expect
 from redis import Redis
 
+from services.web.pages import STATIC
 from services.web.situation import Stores
 from shared.forecasts import scheduled_forecast_id
 from tests.browser.conftest import PHONE, Complaints
@@ -74,6 +75,18 @@ def test_the_chart_draws_the_klines_and_the_forecast_of_the_api(page: Page, web_
     assert len(traces["forecast volume"]["y"]) == 24
     for words in ("50 % band", "80 % band", "range of the paths", "mean of the paths", "median"):
         assert words in page.locator(".legend").inner_text()
+
+
+def test_every_module_is_told_beforehand_and_fetched_once(page: Page, web_address: str, stores: Stores) -> None:
+    forecast_stored(stores, ingested(stores))
+    fetched: list[str] = []
+    page.on("request", lambda one: fetched.append(one.url.rsplit("/", 1)[1]) if one.url.endswith(".js") else None)
+    page.goto(web_address)
+    drawn(page)
+    told = page.locator("link[rel=modulepreload]").evaluate_all("all => all.map((one) => one.href.split('/').at(-1))")
+    assert sorted([*told, "page.js", "theme.js", "plotly-finance.min.js"]) == sorted(fetched)
+    imported = {name for script in STATIC.glob("*.js") for name in re.findall(r'"\./(\w+\.js)"', script.read_text())}
+    assert set(told) == imported
 
 
 def test_live_klines_are_called_live_and_nothing_speaks_of_simulation(
@@ -205,13 +218,15 @@ def test_before_the_first_forecast_the_page_shows_how_far_it_is_and_then_the_for
 
 
 def test_every_forecast_has_a_page_of_its_own_that_follows_it_until_it_is_there(
-    page: Page, web_address: str, stores: Stores
+    page: Page, web_address: str, redis: Redis, stores: Stores
 ) -> None:
     window = ingested(stores)
     location = httpx.post(f"{web_address}/api/v1/forecasts", trust_env=False).headers["Location"]
     forecast_id = location.rsplit("/", 1)[1]
     page.goto(f"{web_address}/forecasts/{forecast_id}")
-    expect(page.locator(".notice-title")).to_have_text("FORECAST QUEUED")
+    expect(page.locator(".notice-title")).to_have_text(["NO WORKER", "FORECAST QUEUED"])
+    worker_alive(redis)
+    expect(page.locator(".notice-title")).to_have_text(["FORECAST QUEUED"])
     forecast_stored(stores, window, forecast_id=forecast_id)
     drawn(page)
     expect(page.locator("h1")).to_have_text("BTCUSDT")

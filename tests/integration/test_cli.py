@@ -18,9 +18,9 @@ from shared.forecasts import Band, StepStatistics
 from tests.builders import START_MS, finished_forecast, forecast_request, kline_window, settings
 from tests.conftest import PROJECT
 from tests.integration.test_own_klines import as_csv, candles
-from tests.processes import service
+from tests.processes import eventually, service
 from tests.tiny_models import write_tiny_models
-from tests.web_server import forecast_stored, ingested, stores_on
+from tests.web_server import forecast_stored, ingested, stores_on, unheard_of, worker_alive
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -231,12 +231,47 @@ def test_the_page_of_a_forecast_has_an_address(run: Run, stores: Stores) -> None
     assert run("open", "nobody", "--print").returncode == 3
 
 
+def test_workers_are_listed_with_what_they_compute_and_on_what(
+    run: Run, stores: Stores, environment: dict[str, str], tmp_path: Path
+) -> None:
+    ingested(stores)
+    with service("worker", environment, tmp_path) as worker:
+        worker.wait_for_log("worker_ready")
+        asked = run("forecast", "--num-samples", "1000", "--horizon", "400").stdout.strip()
+        eventually(lambda: stores.queue.status(asked).progress, 30, worker.log)
+        shown, told = run("workers"), run("workers", "--json")
+    assert (shown.returncode, told.returncode) == (0, 0), shown.stderr + told.stderr
+    [one] = json.loads(told.stdout)
+    assert (one["process"], one["jobs"], one["state"]) == (worker.process.pid, [asked], "busy")
+    for words in (one["name"], "busy", asked, "Kronos-small (local)", "cpu, ", "0, 0", "0:00:0", one["since"][:10]):
+        assert words in shown.stdout
+
+
+def test_where_no_worker_is_there_the_exit_code_says_so(run: Run, redis: Redis) -> None:
+    nobody = run("workers", "--json")
+    assert (nobody.returncode, nobody.stdout) == (1, "[]\n")
+    assert nobody.stderr == "kronos-live: No worker is alive; start one with `kronos-live worker`.\n"
+    killed = worker_alive(redis)
+    assert run("workers").returncode == 0
+    assert "1 workers alive" in run("status").stdout
+    unheard_of(redis, killed.name, seconds=90)
+    silent = run("workers")
+    assert silent.returncode == 1
+    assert "No worker has given a sign of life for a minute" in silent.stderr
+    for words in (killed.name, "SILENT", "0:01:3"):
+        assert words in silent.stdout
+    assert "0 workers alive" in run("status").stdout
+    assert run("workers", KRONOS_REDIS__URL="redis://127.0.0.1:1/0").returncode == 5
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_shell_learns_to_complete(run: Run, shell: str) -> None:
     script = run("completion", shell).stdout
     assert "_KRONOS_LIVE_COMPLETE" in script
     completed = run(_KRONOS_LIVE_COMPLETE="bash_complete", COMP_WORDS="kronos-live sh", COMP_CWORD="1").stdout
     assert "show" in completed
+    completed = run(_KRONOS_LIVE_COMPLETE="bash_complete", COMP_WORDS="kronos-live wor", COMP_CWORD="1").stdout
+    assert completed.split() == ["plain,worker", "plain,workers"]
 
 
 def test_cancel_takes_forecasts_out_of_the_queue_and_says_so(run: Run, stores: Stores) -> None:

@@ -24,7 +24,7 @@ from tests.builders import forecast_request
 from tests.conftest import free_port
 from tests.event_stream import EventStream
 from tests.processes import Service, eventually
-from tests.web_server import forecast_stored, ingested, job_as_running, web_server, worker_alive
+from tests.web_server import forecast_stored, ingested, job_as_running, unheard_of, web_server, worker_alive
 
 EVENTS = "/api/v1/events"
 
@@ -74,8 +74,10 @@ def test_each_thing_that_the_page_shows_makes_one_change(
         told_of("the schedule's forecast")
         forecast_stored(stores, window, forecast_id="adhoc-1")
         told_of("a forecast that a person asked for")
-        worker_alive(redis)
+        worker = worker_alive(redis)
         told_of("a worker")
+        unheard_of(redis, worker.name, seconds=61)
+        told_of("a worker that fell silent")
         ingested(stores, state="stale", problem="No venue answers.")
         told_of("the series' state")
         web.post("/api/v1/forecasts", json={"seed": 1}).raise_for_status()
@@ -111,6 +113,10 @@ def test_a_forecast_is_followed_from_the_queue_to_its_end(
         job_as_running(redis, forecast_id, 7, 24)
         running = stream.event(3)
         assert (running.data["state"], running.data["progress"]["done"]) == ("running", 7)
+        worker = worker_alive(redis)
+        assert stream.event(3).data["workers"] == 1
+        unheard_of(redis, worker.name, seconds=61)
+        assert stream.event(3).data["workers"] == 0
         forecast_stored(stores, window, forecast_id=forecast_id)
         finished = stream.event(3)
         assert (finished.name, finished.data["id"], finished.data["state"]) == ("job", forecast_id, "finished")

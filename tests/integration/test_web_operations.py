@@ -11,7 +11,7 @@ from redis import Redis
 from services.web.situation import Stores
 from shared.queue_overview import MODEL_FIELD, LoadedModel
 from tests.builders import settings
-from tests.web_server import forecast_stored, ingested, job_as_running, worker_alive
+from tests.web_server import forecast_stored, ingested, job_as_running, unheard_of, worker_alive
 
 FORECASTS = "/api/v1/forecasts"
 
@@ -90,6 +90,8 @@ def test_the_queue_says_what_waits_and_what_runs(web: httpx.Client, redis: Redis
     job_as_running(redis, ids[0], 7, 24)
     queue = web.get("/api/v1/queue").json()
     assert (queue["waiting"], queue["workers"]) == (1, 1)
+    unheard_of(redis, worker.name, seconds=61)
+    assert web.get("/api/v1/queue").json()["workers"] == 0
     [running] = queue["running"]
     assert (running["id"], running["worker"]) == (ids[0], worker.name)
     assert running["progress"] == {"phase": "sampling", "done": 7, "total": 24}
@@ -99,7 +101,7 @@ def test_workers_say_what_they_have_loaded_and_when_they_were_last_heard_of(web:
     assert web.get("/api/v1/workers").json() == {"workers": []}
     worker = worker_alive(redis)
     [silent] = web.get("/api/v1/workers").json()["workers"]
-    assert (silent["name"], silent["model"], silent["job"]) == (worker.name, None, None)
+    assert (silent["name"], silent["model"], silent["jobs"]) == (worker.name, None, [])
     assert 0 <= silent["heartbeat_age_s"] < 10
     assert silent["host"] == worker.hostname
     loaded = LoadedModel(
@@ -110,9 +112,10 @@ def test_workers_say_what_they_have_loaded_and_when_they_were_last_heard_of(web:
         dtype="float32",
         kernels="native",
     )
-    redis.hset(worker.key, mapping={MODEL_FIELD: loaded.model_dump_json(), "state": "busy", "current_job": "adhoc-1"})
+    redis.hset(worker.key, mapping={MODEL_FIELD: loaded.model_dump_json(), "state": "busy"})
+    redis.sadd(worker.executions_key, "adhoc-1:execution")
     [busy] = web.get("/api/v1/workers").json()["workers"]
-    assert (busy["state"], busy["job"], busy["model"]) == ("busy", "adhoc-1", loaded.model_dump())
+    assert (busy["state"], busy["jobs"], busy["model"]) == ("busy", ["adhoc-1"], loaded.model_dump())
     models = web.get("/api/v1/models").json()
     assert {one["name"]: (one["configured"], one["loaded_by"]) for one in models["models"]} == {
         "Kronos-mini": (False, []),

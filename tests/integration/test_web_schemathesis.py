@@ -37,6 +37,7 @@ ENDLESS = (
     "/api/v1/forecasts/{forecast_id}/events",
 )  # a stream never ends; test_web_events reads them
 ID = "adhoc-there"
+LONGEST_LINE = 4094  # bytes, gunicorn's limit_request_line
 
 
 def document() -> dict[str, Any]:
@@ -57,6 +58,17 @@ def _two_forecasts(web: httpx.Client, stores: Stores) -> None:
     market.forecast(0)
 
 
+def call_and_validate(case: schemathesis.Case, address: str) -> None:
+    """Which cases are made depends on the modules that hypothesis has seen, and some are longer than a request line may be:
+    those gunicorn refuses by itself, before the API hears of them.
+    """
+    answer = case.call(base_url=address, timeout=30)
+    if answer.status_code == 414:
+        assert len(answer.request.path_url or "") > LONGEST_LINE - len("DELETE  HTTP/1.1")
+        return
+    case.validate_response(answer, checks=CHECKS)
+
+
 @schema.parametrize()
 @settings(
     max_examples=25,
@@ -67,7 +79,7 @@ def _two_forecasts(web: httpx.Client, stores: Stores) -> None:
     suppress_health_check=list(HealthCheck),
 )
 def test_every_answer_is_as_documented(case: schemathesis.Case, web_address: str) -> None:
-    case.call_and_validate(base_url=web_address, checks=CHECKS, timeout=30)
+    call_and_validate(case, web_address)
 
 
 @schema.include(path_regex="forecast_id").parametrize()
@@ -81,4 +93,4 @@ def test_every_answer_is_as_documented(case: schemathesis.Case, web_address: str
 )
 def test_so_is_that_of_a_forecast_that_is_there(case: schemathesis.Case, web_address: str) -> None:
     case.path_parameters = {**case.path_parameters, "forecast_id": ID}
-    case.call_and_validate(base_url=web_address, checks=CHECKS, timeout=30)
+    call_and_validate(case, web_address)

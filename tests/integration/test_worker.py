@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from services.inference.processors import cores_available
 from shared.forecast_queue import ForecastQueue
 from shared.forecast_store import ForecastStore
 from shared.kline_store import KlineStore
+from shared.queue_overview import SIGN_OF_LIFE_EVERY_S, SILENT_AFTER_S
 from tests.builders import forecast_request, kline_window, settings
 from tests.processes import Service, eventually, service
 from tests.tiny_models import write_tiny_models
@@ -109,6 +111,19 @@ def test_sigterm_lets_the_running_forecast_end(house: House, worker: Service) ->
     assert house.queue.status("long").state == "finished"
     assert house.forecasts.exists("long")
     assert house.queue.workers() == 0
+
+
+def test_a_worker_that_waits_gives_a_sign_of_life_well_before_it_is_called_silent(
+    house: House, worker: Service
+) -> None:
+    def last_sign() -> datetime:
+        [alone] = house.queue.worker_statuses(time.time_ns() // 1_000_000)
+        return alone.heartbeat_at
+
+    eventually(lambda: house.queue.workers() == 1, 10)
+    first = last_sign()
+    eventually(lambda: last_sign() > first, SIGN_OF_LIFE_EVERY_S + 5)
+    assert 2 * SIGN_OF_LIFE_EVERY_S < SILENT_AFTER_S
 
 
 def test_workers_of_one_machine_share_its_cores(house: House) -> None:

@@ -248,7 +248,7 @@ class QueueAnswer(QueueStatus):
     """How it stands with the queue."""
 
     most: int = Field(description="waiting forecasts from which on new requests are turned away (limits.max_queued)")
-    workers: int
+    workers: int = Field(description="that gave a sign of life in the last minute")
 
 
 class NameableModel(Contract):

@@ -32,7 +32,10 @@ def add_events(api: APIBlueprint, settings: Settings, stores: Stores, now_ms: Ca
         return StreamResponse(streams, topic)
 
     changes = {"description": "event: change, with an etag that is another one whenever the page may be"}
-    job = {"description": "event: job, with the forecast's JobStatus; then event: end"}
+    job = {
+        "description": "event: job, with the forecast's JobStatus and, while it is on its way, how many workers are heard of; "
+        "then event: end"
+    }
     for described in (changes, job):
         described["content"] = {"text/event-stream": {"schema": {"type": "string"}}}  # type: ignore[assignment]
 

@@ -22,10 +22,10 @@ def add_operations(api: APIBlueprint, settings: Settings, stores: Stores, now_ms
     @api.get("/queue", responses={200: QueueAnswer, **problems()})
     def queue() -> Response:
         """How many forecasts wait, how long the next has waited, and how far those are that run."""
-        overview = stores.queue.overview(now_ms())
-        return json_answer(
-            QueueAnswer(**dict(overview), most=settings.limits.max_queued, workers=stores.queue.workers())
-        )
+        now = now_ms()
+        at_hand = sum(not worker.silent for worker in stores.queue.worker_statuses(now))
+        overview = stores.queue.overview(now)
+        return json_answer(QueueAnswer(**dict(overview), most=settings.limits.max_queued, workers=at_hand))
 
     @api.get("/models", responses={200: ModelsAnswer, **problems()})
     def models() -> Response:

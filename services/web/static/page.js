@@ -84,6 +84,6 @@ async function refresh() {
 }
 
 keepCounting();
-refresh();
+showChart().catch(() => {}).finally(refresh); // the page has just been served: only its chart is missing, or is asked for again
 document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
 document.addEventListener("refreshwanted", refresh);

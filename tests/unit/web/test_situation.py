@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -93,6 +94,14 @@ def test_without_a_worker_the_missing_forecast_is_put_down_to_that() -> None:
         "No worker is alive; start one with `kronos-live worker`.",
         "Its forecast waits in the queue, 0 before it.",
     ]
+
+
+def test_of_workers_that_fell_silent_it_is_told_since_when() -> None:
+    now, _, _ = situation()
+    silent = replace(now, latest=None, workers=0, silent_since=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
+    assert why_no_forecast(silent)[0] == (
+        "No worker has given a sign of life since 2026-01-02 03:04:05Z; start one with `kronos-live worker`."
+    )
 
 
 def test_without_ingest_the_missing_forecast_is_put_down_to_that() -> None:

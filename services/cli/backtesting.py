@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from rich.table import Table
 from services.cli.common import errors_in_one_line
 from shared.errors import RequestError
 from shared.klines import Interval
+from shared.ledger import Ledger, LedgerEntry
+from shared.redis_connection import connect
 from shared.settings import MODEL_NAMES, Settings, load_settings
 
 HELP = """Forecast from many moments of FILE's past and score what came, beside plain baselines.
@@ -70,15 +74,18 @@ class Step(click.ParamType[int]):
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder. [default: backtest-SYMBOL-INTERVAL]"
 )
+@click.option("--seed-ledger", is_flag=True, help="Add the entries to the ledger in Redis, marked as backtest.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
 @errors_in_one_line
-def backtest(file: Path, as_json: bool, **options: Any) -> None:
+def backtest(file: Path, as_json: bool, seed_ledger: bool, **options: Any) -> None:
     from services.inference.backtest import tables
     from services.inference.backtest.report import write_report, write_scores
     from services.inference.backtest.run import Plan, run
     from services.inference.backtest.walk import walk_forward
     from shared.track_record import track_record
 
+    if find_spec("pyarrow") is None:
+        raise RequestError("A backtest writes its scores with pyarrow, which is not installed: pip install pyarrow.")
     settings = load_settings()
     symbol, interval = _series_of(file)
     wishes = _wishes(settings, options)
@@ -100,6 +107,7 @@ def backtest(file: Path, as_json: bool, **options: Any) -> None:
     write_report(record, title, warnings, folder / "report.html")
     write_scores(reported, folder / "scores.parquet")
     (folder / "ledger.jsonl").write_text("".join(entry.model_dump_json() + "\n" for entry in reported))
+    added = _seed_ledger(settings, reported) if seed_ledger else 0
     if as_json:
         click.echo(record.model_dump_json())
         return
@@ -113,6 +121,8 @@ def backtest(file: Path, as_json: bool, **options: Any) -> None:
         for row in rows:
             table.add_row(*row)
         console.print(table)
+    if seed_ledger:
+        console.print(f"{added} of {len(reported)} entries are new in the ledger of recorded {symbol} {interval}.")
     console.print(f"Written: {folder / 'report.html'}, scores.parquet and ledger.jsonl.")
 
 
@@ -175,6 +185,12 @@ def _described(file: Path, options: dict[str, Any], settings: Settings) -> dict[
         "top_p": options["top_p"] or sampling.top_p,
         "top_k": sampling.top_k,
     }
+
+
+def _seed_ledger(settings: Settings, entries: Sequence[LedgerEntry]) -> int:
+    """How many of them were not there before. They are of a recording, and so stand in the ledger of recorded forecasts."""
+    ledger = Ledger(connect(settings.redis))
+    return sum([ledger.add(entry) for entry in entries])
 
 
 def _warnings(record: Any) -> list[str]:

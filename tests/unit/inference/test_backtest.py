@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from redis import Redis
 
 from services.cli import main
 from services.inference.backtest.origins import Origin, find_origins
@@ -20,7 +21,7 @@ from services.inference.calibration import FEWEST
 from services.inference.training.kline_files import Stretch
 from shared.forecasts import ForecastOverrides
 from shared.klines import CLOSE, Interval
-from shared.ledger import LedgerEntry
+from shared.ledger import Ledger, LedgerEntry
 from shared.settings import Settings, load_settings
 from tests.builders import START_MS, kline_values
 from tests.tiny_models import write_tiny_models
@@ -212,6 +213,28 @@ def test_what_cannot_be_is_refused_in_one_sentence(
     refused = CliRunner().invoke(main, [*command, "--out", str(tmp_path / "out")])
     assert refused.exit_code == 2
     assert said in " ".join(refused.stderr.split())
+
+
+def test_the_ledger_takes_what_a_backtest_scored_once_and_marked(
+    settings: Settings, tmp_path: Path, redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KRONOS_REDIS__URL", redis_url)
+    command = [
+        "backtest",
+        str(write_klines(tmp_path, 150)),
+        "--from",
+        "2025-01-05",
+        "--to",
+        "2025-01-06",
+        "--paths",
+        "5",
+    ]
+    command += ["--history", "64", "--horizon", "4", "--out", str(tmp_path / "out"), "--seed-ledger"]
+    assert "8 of 8 entries are new" in CliRunner().invoke(main, command).output
+    assert "0 of 8 entries are new" in CliRunner().invoke(main, command).output
+    entries = Ledger(redis).entries("BTCUSDT", Interval.H1, "recorded")
+    assert [entry.made_for for entry in entries] == ["backtest"] * 8
+    assert Ledger(redis).count("BTCUSDT", Interval.H1, "live") == 0
 
 
 def test_a_folder_of_another_backtest_is_left_alone(settings: Settings, tmp_path: Path) -> None:

@@ -72,8 +72,8 @@ class Market:
         """The newest closed candles, from the first venue that has enough of them.
 
         `expected_open_ms` is the candle that must be there already (UTC ms; None where nothing is expected yet);
-        `may_simulate` is false for a series that was ever live. Raises VenueError that names every venue's reason; its
-        `retry_after_s` is set where all of them want to be left alone.
+        `may_simulate` is false for a series that was ever live. Raises VenueError that names every venue's reason, as
+        UnknownSymbolError where none knows the symbol; its `retry_after_s` is set where all want to be left alone.
         """
         short: list[CleanKlines] = []
         failures: list[VenueError] = []
@@ -149,14 +149,15 @@ class Market:
     def _without_a_venue(self, failures: list[VenueError], may_simulate: bool) -> Found:
         reasons = _sentences(failures)
         # A mistyped symbol gets an error, not a made-up market.
-        mistyped = any(isinstance(failure, UnknownSymbolError) for failure in failures)
+        mistyped = [failure for failure in failures if isinstance(failure, UnknownSymbolError)]
         if self._allow_simulated and may_simulate and not mistyped:
             fetched = self._simulated.fetch(*self.series, self._count)
             log.warning("klines_simulated", series=str(self.series), candle=utc(int(fetched.open_times_ms[-1])))
             window = clean(fetched, *self.series).window
             return Found(window, f"These klines are simulated, since no venue gave any: {reasons}")
         pauses = [failure.retry_after_s or 0.0 for failure in failures]
-        raise VenueError(f"No venue gave klines of {self.series}: {reasons}", retry_after_s=min(pauses) or None)
+        kind = UnknownSymbolError if mistyped == failures else VenueError
+        raise kind(f"No venue gave klines of {self.series}: {reasons}", retry_after_s=min(pauses) or None)
 
 
 def venues_of(settings: Settings) -> list[Venue]:

@@ -16,17 +16,19 @@ from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 from rq.timeouts import TimerDeathPenalty
 
+from services.ingest.patience import within
 from shared.errors import KronosLiveError, StoreUnavailableError
 from shared.fetches import Fetches
 from shared.logs import get_logger
 from shared.queue_workers import WorkerName, is_gone
-from shared.redis_connection import redis_errors_translated, wait_until_ready
+from shared.redis_connection import wait_until_ready
 from shared.settings import QueueSettings
 
 # RQ looks for the next job for 15 s less than this at a time, and holds a worker for dead a minute after it.
 WORKER_TTL_S = 30
 MAINTENANCE_EVERY_S = 30  # so that a person does not wait long for what a killed ingest was at
 PAUSE_AFTER_BREAKDOWN_S = 1.0
+GIVE_BACK_WITHIN_S = 2.0  # ingest ends at once when it is told to, also where Redis hangs
 
 log = get_logger(__name__)
 
@@ -67,7 +69,7 @@ class FetchWorker(SimpleWorker):
                 queue.push_job_id(job.id, pipeline=pipe, at_front=True)
                 pipe.execute()
             log.info("fetch_given_back", fetch=job.id, reason="ingest was told to end")
-        self.register_death()
+        self.register_death()  # type: ignore[no-untyped-call]
 
 
 class FetchDesk:
@@ -103,7 +105,6 @@ class FetchDesk:
         if self._worker is None:
             return
         try:
-            with redis_errors_translated():
-                self._worker.give_back()
-        except StoreUnavailableError as error:  # the next ingest finds it by our name
-            log.warning("fetch_not_given_back", reason=error.message)
+            within(GIVE_BACK_WITHIN_S, self._worker.give_back)
+        except (RedisError, TimeoutError) as error:  # the next ingest finds it by our name
+            log.warning("fetch_not_given_back", reason=str(error))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_exponential
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential
 
 from services.ingest.market import Found, Market
 from shared.errors import KronosLiveError, StoreUnavailableError, UnknownSymbolError, VenueError
@@ -79,7 +79,7 @@ def _find(workbench: Workbench, series: Series) -> Found:
     attempts = Retrying(
         retry=retry_if_exception(_may_pass),
         wait=wait_exponential(multiplier=0.5),
-        stop=_rests_too_long | stop_after_delay(PATIENCE_S),
+        stop=stop_after_delay(PATIENCE_S),
         sleep=workbench.wait,
         reraise=True,
     )
@@ -94,10 +94,7 @@ def _find(workbench: Workbench, series: Series) -> Found:
 
 
 def _may_pass(error: BaseException) -> bool:
-    return isinstance(error, VenueError) and not isinstance(error, UnknownSymbolError)
-
-
-def _rests_too_long(state: RetryCallState) -> bool:
-    """Whether all venues want to be left alone for longer than anybody should wait here."""
-    error = state.outcome.exception() if state.outcome else None
-    return (getattr(error, "retry_after_s", None) or 0.0) > PATIENCE_S
+    """Not where no venue trades the symbol, nor where all want to be left alone for longer than anybody should wait."""
+    if not isinstance(error, VenueError) or isinstance(error, UnknownSymbolError):
+        return False
+    return (error.retry_after_s or 0.0) <= PATIENCE_S

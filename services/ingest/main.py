@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Callable
+from types import FrameType
 
 from services.ingest import fetching
 from services.ingest.cycle import Cycle
@@ -30,8 +32,7 @@ def run(settings: Settings) -> None:
     configure_logs(settings.logs, "ingest")
     # Whatever ingest waits for, a signal ends it at once: each write to Redis is one step, and the next start repeats
     # what was left out.
-    for stop in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(stop, signal.default_int_handler)
+    _on_stop(signal.default_int_handler)
     log.info("ingest_started", series=", ".join(map(str, settings.data.all_series)), venues=settings.data.venues)
     clock = VenueClock(_now_ms)
     market = Market(settings, clock, _now_ms)
@@ -39,8 +40,14 @@ def run(settings: Settings) -> None:
     try:
         side_by_side([desk.run_forever, *(turns.run_forever for turns in build_turns(settings, market, clock))])
     except KeyboardInterrupt:
+        _on_stop(signal.SIG_IGN)  # a Ctrl+C often comes twice: from the terminal, and from what runs us
         desk.give_back()
         log.info("ingest_stopped")
+
+
+def _on_stop(do: Callable[[int, FrameType | None], object] | signal.Handlers) -> None:
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, do)
 
 
 def build_desk(settings: Settings, market: Market) -> FetchDesk:

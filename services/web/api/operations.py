@@ -23,8 +23,9 @@ def add_operations(api: APIBlueprint, settings: Settings, stores: Stores, now_ms
     def queue() -> Response:
         """How many forecasts wait, how long the next has waited, and how far those are that run."""
         overview = stores.queue.overview(now_ms())
+        workers, ingests = stores.queue.workers(), stores.queue.fetches.ingests()
         return json_answer(
-            QueueAnswer(**dict(overview), most=settings.limits.max_queued, workers=stores.queue.workers())
+            QueueAnswer(**dict(overview), most=settings.limits.max_queued, workers=workers, ingests=ingests)
         )
 
     @api.get("/models", responses={200: ModelsAnswer, **problems()})

@@ -30,6 +30,7 @@ from shared.queue_workers import names_question, release_abandoned
 from shared.redis_connection import redis_errors_translated
 from shared.redis_questions import Question, ask_together
 from shared.settings import QueueSettings
+from shared.venue_symbols import VenueSymbols
 
 FETCH_JOB = "services.ingest.fetching.run_fetch"
 FETCH_TIMEOUT_S = 90  # well beyond venues.search_seconds and the tries that a fetch makes
@@ -71,6 +72,7 @@ class Fetches:
     def __init__(self, redis: Redis, settings: QueueSettings) -> None:
         self._redis = redis
         self._settings = settings
+        self.symbols = VenueSymbols(redis)  # which of them could come to anything
         self._queue = Queue(settings.ingest_name, connection=redis, serializer=JSONSerializer)
 
     @redis_errors_translated()

@@ -14,6 +14,7 @@ from shared.freshness import as_of, too_old_to_forecast
 from shared.kline_store import KlineStore, SeriesStatus, describe_missing_series
 from shared.klines import utc
 from shared.settings import Settings
+from shared.venue_symbols import describe_untraded, is_untraded
 
 
 def newest_snapshot_or_fetch(
@@ -33,11 +34,15 @@ def newest_snapshot_or_fetch(
 def refuse_what_nobody_fetches(
     settings: Settings, klines: KlineStore, fetches: Fetches, wanted: Sequence[Fetch], field: str, now_ms: int
 ) -> None:
-    """Raises UnknownSeriesError, or RequestError where a series has grown old, if there is nobody who could fetch them;
-    `field` is what the person named it by.
+    """Raises UnknownSeriesError where no venue trades a symbol, and, if there is nobody who could fetch it, that or, for a
+    series that has grown old, RequestError. `field` is what the person named it by.
     """
-    if not wanted or (_may_fetch(settings) and fetches.ingests()):
+    if not wanted:
         return
+    if _may_fetch(settings):
+        _refuse_untraded(settings, fetches, wanted, field)
+        if fetches.ingests():
+            return
     first = wanted[0]
     series = klines.status(first.symbol, first.interval)
     if series is not None and series.snapshot_id is not None:
@@ -45,6 +50,15 @@ def refuse_what_nobody_fetches(
     known = [as_of(one, now_ms) for one in klines.all_statuses()]
     missing = describe_missing_series(first.symbol, first.interval, known)
     raise UnknownSeriesError(f"{missing} {_why_not_fetched(settings)}", field=field)
+
+
+def _refuse_untraded(settings: Settings, fetches: Fetches, wanted: Sequence[Fetch], field: str) -> None:
+    """Every venue has every interval, so the symbol alone is held against what they trade."""
+    venues = settings.data.venues
+    known = fetches.symbols.known(venues)
+    for fetch in wanted:
+        if is_untraded(fetch.symbol, venues, known):
+            raise UnknownSeriesError(describe_untraded(fetch.symbol, venues, known), field=field)
 
 
 def _may_fetch(settings: Settings) -> bool:

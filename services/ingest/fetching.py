@@ -20,6 +20,7 @@ from shared.kline_store import KlineStore
 from shared.klines import Interval, utc
 from shared.logs import get_logger
 from shared.settings import Series, Settings
+from shared.venue_symbols import VenueSymbols, describe_untraded
 
 # A candle that has just closed is there within moments; whoever waits for a venue that is down should soon hear so.
 PATIENCE_S = 10
@@ -34,6 +35,7 @@ class Workbench:
     settings: Settings
     market: Market
     klines: KlineStore
+    symbols: VenueSymbols
     wait: Callable[[float], None]
 
 
@@ -86,11 +88,9 @@ def _find(workbench: Workbench, series: Series) -> Found:
     try:
         return attempts(market.find, None, may_simulate=False)
     except UnknownSymbolError:
-        asked = ", ".join(workbench.settings.data.venues)
-        raise UnknownSymbolError(
-            f"{series.symbol} is traded at none of the venues that are asked ({asked}): write it as Binance does, as in "
-            f"BTCUSDT."
-        ) from None
+        venues = workbench.settings.data.venues
+        known = workbench.symbols.known(venues)
+        raise UnknownSymbolError(describe_untraded(series.symbol, venues, known)) from None
 
 
 def _may_pass(error: BaseException) -> bool:

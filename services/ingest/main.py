@@ -15,6 +15,7 @@ from services.ingest.cycle import Cycle
 from services.ingest.fetch_worker import FetchDesk
 from services.ingest.market import Market
 from services.ingest.patience import side_by_side
+from services.ingest.symbol_lists import SymbolLists
 from services.ingest.turns import Turns
 from services.ingest.venue_clock import VenueClock
 from shared.forecast_queue import ForecastQueue
@@ -23,6 +24,7 @@ from shared.kline_store import KlineStore
 from shared.logs import configure_logs, get_logger
 from shared.redis_connection import connect
 from shared.settings import Series, Settings
+from shared.venue_symbols import VenueSymbols
 
 log = get_logger(__name__)
 
@@ -37,8 +39,15 @@ def run(settings: Settings) -> None:
     clock = VenueClock(_now_ms)
     market = Market(settings, clock, _now_ms)
     desk = build_desk(settings, market)
+    lists = SymbolLists(market, VenueSymbols(connect(settings.redis)), time.sleep)
     try:
-        side_by_side([desk.run_forever, *(turns.run_forever for turns in build_turns(settings, market, clock))])
+        side_by_side(
+            [
+                desk.run_forever,
+                lists.run_forever,
+                *(turns.run_forever for turns in build_turns(settings, market, clock)),
+            ]
+        )
     except KeyboardInterrupt:
         _on_stop(signal.SIG_IGN)  # a Ctrl+C often comes twice: from the terminal, and from what runs us
         desk.give_back()
@@ -52,8 +61,9 @@ def _on_stop(do: Callable[[int, FrameType | None], object] | signal.Handlers) ->
 
 def build_desk(settings: Settings, market: Market) -> FetchDesk:
     """What fetches klines that nobody ingests, when somebody asks for a forecast of them, on the configured Redis."""
-    klines = KlineStore(connect(settings.redis), settings.retention.snapshots_per_series)
-    fetching.equip(fetching.Workbench(settings, market, klines, time.sleep))
+    redis = connect(settings.redis)
+    klines = KlineStore(redis, settings.retention.snapshots_per_series)
+    fetching.equip(fetching.Workbench(settings, market, klines, VenueSymbols(redis), time.sleep))
     return FetchDesk(connect(settings.redis), settings.queue)
 
 

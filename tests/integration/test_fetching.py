@@ -286,3 +286,30 @@ def test_the_page_of_such_a_forecast_says_what_it_waits_for_and_later_that_nothi
     shown = web.get(f"/forecasts/{forecast_id}", params={"lang": "en"}).text
     assert "FETCHED ONCE" in shown
     assert 'notice live"' not in shown
+
+
+def test_a_symbol_that_no_venue_lists_is_refused_at_once_with_what_is_written_nearly_alike(
+    web: httpx.Client, redis: Redis, start: Start
+) -> None:
+    with start("ingest", KRONOS_DATA__VENUES="binance,okx,bybit") as ingest:
+        ingest.wait_for_log("fetches_taken")
+        eventually(lambda: len(redis.keys("kronos:symbols:*")) == 3, 20, ingest.log)
+        refused = problem(web.post(ASK, json={"symbol": "SOLUSTD"}), 422)
+        assert refused["detail"] == (
+            "SOLUSTD is traded at none of the venues that are asked (binance, okx, bybit): write it as Binance does, as in "
+            "BTCUSDT; nearly alike are SOLUSDT."
+        )
+        assert refused["errors"][0]["field"] == "symbol"
+        panel = problem(web.post(ASK, json={"symbols": ["SOLUSDT", "QQQ"]}), 422)
+        assert (panel["errors"][0]["field"], panel["detail"].split()[0]) == ("symbols", "QQQ")
+        assert web.post(ASK, json=SOL).status_code == 202
+
+
+def test_where_one_venue_has_not_said_what_it_trades_a_fetch_finds_out(
+    web: httpx.Client, redis: Redis, stores: Stores
+) -> None:
+    ingest_alive(redis)
+    for venue in ("binance", "okx"):  # not bybit, which is asked as well
+        stores.queue.fetches.symbols.save(venue, {"BTCUSDT"})
+    assert web.post(ASK, json=SOL).status_code == 202
+    assert redis.llen(FETCHES) == 1

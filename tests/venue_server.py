@@ -96,6 +96,7 @@ class VenueServer:
         self.now_ms = now_ms
         self.faults: list[Fault] = []
         self.asked: list[tuple[str, dict[str, str]]] = []
+        self.tells_symbols = True
         self._files = files or {}
         self._real = real
         self._series: dict[tuple[str, Interval], Series] = {}
@@ -240,7 +241,7 @@ class _Handler(BaseHTTPRequestHandler):
             "/api/v5/market/candles": self._okx,
             "/api/v5/market/history-candles": self._okx,
             "/v5/market/kline": self._bybit,
-            **self._listings(),
+            **(self._listings() if self.venue.tells_symbols else {}),
         }
         if url.path not in routes:
             self._json({"msg": "no such endpoint"}, 404)

@@ -41,6 +41,8 @@ def start(redis_url: str, venue: VenueServer, tmp_path: Path) -> Start:
         "KRONOS_REDIS__URL": redis_url,
         "KRONOS_DATA__VENUES": "binance",
         "KRONOS_VENUES__BINANCE_URLS": venue.url,
+        "KRONOS_VENUES__OKX_URL": venue.url,
+        "KRONOS_VENUES__BYBIT_URL": venue.url,
         "KRONOS_MODEL__LOCAL_DIR": str(write_tiny_models(tmp_path / "models")),
         "KRONOS_MODEL__ALLOW_HUB": "false",
         "KRONOS_WORKER__THREADS": "1",
@@ -81,7 +83,10 @@ def test_a_forecast_waits_for_its_klines_and_is_made_on_them(web: httpx.Client, 
     assert [one["symbol"] for one in kept_up] == ["BTCUSDT"]
 
 
-def test_a_symbol_that_no_venue_trades_fails_with_one_sentence(web: httpx.Client, start: Start) -> None:
+def test_a_symbol_that_no_venue_trades_fails_with_one_sentence(
+    web: httpx.Client, start: Start, venue: VenueServer
+) -> None:
+    venue.tells_symbols = False  # else it would be refused at once
     with start("ingest") as ingest, start("worker") as worker:
         ingest.wait_for_log("fetches_taken")
         done = ends(web, web.post(ASK, json={**SOL, "symbol": "NOSUCHUSDT"}).json()["id"])

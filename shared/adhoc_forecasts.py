@@ -8,21 +8,21 @@ from __future__ import annotations
 import json
 import reprlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from shared.errors import AlreadyEndedError, NotFoundError, QueueFullError, RequestError, UnknownSeriesError
+from shared.errors import AlreadyEndedError, NotFoundError, QueueFullError, RequestError
+from shared.fetches import Fetch
 from shared.forecast_queue import Asked, ForecastQueue, Wanted
 from shared.forecast_store import ForecastStore
 from shared.forecasts import LONGEST_HORIZON, SEED_LIMIT, ForecastOverrides, JobStatus, adhoc_forecast_id, build_request
-from shared.freshness import as_of, too_old_to_forecast
-from shared.kline_store import KlineStore, describe_missing_series
-from shared.klines import utc
+from shared.kline_store import KlineStore
 from shared.settings import SHORTEST_HISTORY, Settings, describe_allowed, longest_horizon
 from shared.uploaded_klines import describe_candle_problem, read_csv, uploaded_window
+from shared.wanted_klines import newest_snapshot_or_fetch, refuse_what_nobody_fetches
 
 
 @dataclass(frozen=True)
@@ -83,29 +83,36 @@ def ask_for_forecasts(
     wishes: ForecastOverrides,
     now_ms: int,
 ) -> list[Asked]:
-    """Enqueue a forecast of each symbol on its series' newest snapshot, or one on the klines that were sent; `now_ms` is
-    UTC ms. Returns them in the order of the symbols. All are enqueued or none.
+    """Enqueue a forecast of each symbol, or one on the klines that were sent; `now_ms` is UTC ms. Each is made on its
+    series' newest snapshot, or, where nobody ingests that, on klines that are fetched for it first (`wanted_klines`).
+    Returns them in the order of the symbols. All are enqueued or none.
 
     What waits, runs or is finished on the same snapshot with the same wishes stands for what is asked: the same seed
     would give the same paths, and who names none asks for any draw. Another draw is to be had by naming a seed.
 
-    Raises UnknownSeriesError where a series is not ingested, RequestError where it has grown old, QueueFullError.
+    Raises UnknownSeriesError or RequestError where klines can be had by neither way, QueueFullError.
     """
-    requests = [
-        build_request(settings, wish, snapshot_id, scheduled=False, seed=secrets.randbelow(SEED_LIMIT))
-        for wish, snapshot_id in _on_snapshots(settings, klines, wishes, now_ms)
+    wanted = [
+        Wanted(
+            adhoc_forecast_id(),
+            build_request(settings, wish, snapshot_id, scheduled=False, seed=secrets.randbelow(SEED_LIMIT)),
+            names_seed=wishes.seed is not None,
+            fetch=fetch,
+        )
+        for wish, snapshot_id, fetch in _on_klines(settings, klines, wishes, now_ms)
     ]
+    field = "symbol" if wishes.symbols is None else "symbols"
 
     def is_of_use(forecast_id: str) -> bool:
         with suppress(NotFoundError):
             return forecasts.exists(forecast_id) or queue.status(forecast_id).state in ("queued", "running")
         return False
 
-    return queue.enqueue_many(
-        [Wanted(adhoc_forecast_id(), one, names_seed=wishes.seed is not None) for one in requests],
-        is_of_use,
-        lambda more: _refuse_beyond_limit(settings, queue, more),
-    )
+    def check(new: Sequence[Wanted], to_fetch: Sequence[Fetch]) -> None:
+        refuse_what_nobody_fetches(settings, klines, queue.fetches, to_fetch, field, now_ms)
+        _refuse_beyond_limit(settings, queue, len(new))
+
+    return queue.enqueue_many(wanted, is_of_use, check)
 
 
 def _refuse_beyond_limit(settings: Settings, queue: ForecastQueue, more: int) -> None:
@@ -124,14 +131,14 @@ def cancel_forecast(forecasts: ForecastStore, queue: ForecastQueue, forecast_id:
     return queue.cancel(forecast_id)
 
 
-def _on_snapshots(
+def _on_klines(
     settings: Settings, klines: KlineStore, wishes: ForecastOverrides, now_ms: int
-) -> list[tuple[ForecastOverrides, str]]:
-    """The wishes for each forecast, with the snapshot that it is to be made on."""
+) -> list[tuple[ForecastOverrides, str, Fetch | None]]:
+    """The wishes for each forecast, with the snapshot that it is to be made on, or the fetch that is to bring it."""
     if wishes.klines is not None:
-        return [_on_uploaded(settings, klines, wishes, now_ms)]
-    field = "symbol" if wishes.symbols is None else "symbols"
-    return [(wish, _newest_snapshot(settings, klines, wish, field, now_ms)) for wish in wishes.each()]
+        return [(*_on_uploaded(settings, klines, wishes, now_ms), None)]
+    wanted = [(wish, newest_snapshot_or_fetch(settings, klines, wish, now_ms)) for wish in wishes.each()]
+    return [(wish, "", one) if isinstance(one, Fetch) else (wish, one, None) for wish, one in wanted]
 
 
 def _on_uploaded(
@@ -147,22 +154,6 @@ def _on_uploaded(
     history = wishes.history or min(settings.data.history_window, len(window))
     spelled_out = {"symbol": window.symbol, "interval": window.interval, "history": history}
     return wishes.model_copy(update=spelled_out), klines.save(window)
-
-
-def _newest_snapshot(settings: Settings, klines: KlineStore, wish: ForecastOverrides, field: str, now_ms: int) -> str:
-    symbol, interval = wish.symbol or settings.data.symbol, wish.interval or settings.data.interval
-    series = klines.status(symbol, interval)
-    if series is None or series.snapshot_id is None:
-        known = [as_of(one, now_ms) for one in klines.all_statuses()]
-        raise UnknownSeriesError(describe_missing_series(symbol, interval, known), field=field)
-    if series.last_open_time_ms is not None and too_old_to_forecast(series, now_ms):
-        raise RequestError(
-            f"{symbol} {interval} is stale: ingest has brought nothing since the candle that closed at "
-            f"{utc(series.last_open_time_ms + interval.ms)}; start `kronos-live ingest` for it, or see in "
-            f"`kronos-live status` what holds it up.",
-            field=field,
-        )
-    return series.snapshot_id
 
 
 def _not_understood(settings: Settings, values: object, error: ValidationError) -> RequestError:

@@ -7,6 +7,7 @@
     ├── KlineError               klines that break their own rules: gaps, disorder, impossible prices
     ├── VenueError               a market venue did not give usable klines
     │   └── UnknownSymbolError   the venue answers, but does not trade that symbol
+    ├── KlinesNotFetchedError    the klines that a forecast waited for could not be had
     ├── CheckpointError          a model's files cannot be loaded: missing, wrong hash, wrong tensor
     │   └── UnknownModelError    no model of that name is known
     ├── NotFoundError            no snapshot, forecast or job has that id
@@ -61,6 +62,10 @@ class VenueError(KronosLiveError):
 
 class UnknownSymbolError(VenueError):
     pass
+
+
+class KlinesNotFetchedError(KronosLiveError):
+    permanent = True
 
 
 class CheckpointError(KronosLiveError):

@@ -12,7 +12,7 @@ Beside RQ's fields a job's hash has one of ours, `settled`: whoever writes it fi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
@@ -20,15 +20,16 @@ from typing import Any, cast
 from pydantic import ValidationError
 from redis import Redis
 from redis.client import Pipeline
-from rq import Queue, Retry, Worker, get_current_job
+from rq import Queue, Retry, get_current_job
 from rq.exceptions import DeserializationError, DuplicateJobError, NoSuchJobError
 from rq.executions import Execution
-from rq.job import Job
+from rq.job import Dependency, Job
 from rq.job import JobStatus as RqStatus
 from rq.serializers import JSONSerializer
-from rq.worker_registration import WORKERS_BY_QUEUE_KEY
+from rq.utils import now
 
-from shared.errors import AlreadyEndedError, ForecastCancelledError, NotFoundError
+from shared.errors import AlreadyEndedError, ForecastCancelledError, KlinesNotFetchedError, NotFoundError
+from shared.fetches import Fetch, Fetches, Fetching, snapshot_of
 from shared.forecasts import ForecastRequest, JobState, JobStatus, Progress
 from shared.kept_answers import KeptAnswers
 from shared.klines import Interval
@@ -40,6 +41,7 @@ from shared.queue_overview import (
     workers_question,
     workforce_question,
 )
+from shared.queue_workers import names_question, release_abandoned
 from shared.redis_connection import redis_errors_translated
 from shared.redis_questions import Answers, Question, ask_together
 from shared.settings import QueueSettings
@@ -51,19 +53,11 @@ LOOKED_THROUGH = 256  # jobs at the head of the queue, for those that can be tak
 ASKED_TTL_S = 86_400
 SETTLED, CANCELLED, MADE = "settled", b"cancelled", b"made"
 
-# RQ keeps a killed worker in its list, but lets its registration expire.
-_REGISTERED = """
-local alive = {}
-for _, key in ipairs(redis.call('SMEMBERS', KEYS[1])) do
-  if redis.call('EXISTS', key) == 1 then alive[#alive + 1] = key end
-end
-return alive
-"""
-
 _STATES: dict[RqStatus, JobState] = {
     RqStatus.QUEUED: "queued",
     RqStatus.SCHEDULED: "queued",
     RqStatus.DEFERRED: "queued",
+    RqStatus.READY_TO_ENQUEUE: "queued",
     RqStatus.STARTED: "running",
     RqStatus.FINISHED: "finished",
 }  # all others (failed, stopped, canceled) end without a forecast
@@ -71,11 +65,20 @@ _STATES: dict[RqStatus, JobState] = {
 
 @dataclass(frozen=True)
 class Wanted:
-    """A forecast to enqueue. `names_seed`: whether somebody chose its seed, or any will do."""
+    """A forecast to enqueue. `names_seed`: whether somebody chose its seed, or any will do; `fetch`: what is to bring its
+    klines, which its request then does not name.
+    """
 
     forecast_id: str
     request: ForecastRequest
     names_seed: bool
+    fetch: Fetch | None = None
+
+    def asked_key(self) -> str:
+        """The same for two alone that ask for the same thing; one that names no seed asks for any draw."""
+        left_out = {"fetched_by", *(() if self.names_seed else ("seed",))}
+        asked = f"{self.fetch.key if self.fetch else ''}{self.request.model_dump_json(exclude=left_out)}"
+        return f"kronos:asked:{hashlib.sha256(asked.encode()).hexdigest()}"
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ class ForecastQueue:
         self._settings = settings
         self._queue = Queue(settings.name, connection=redis, serializer=JSONSerializer)
         self.answers = KeptAnswers(redis)  # to what was asked of this queue
+        self.fetches = Fetches(redis, settings)  # what some of these forecasts wait for
 
     @redis_errors_translated()
     def enqueue(self, forecast_id: str, request: ForecastRequest) -> bool:
@@ -134,32 +138,62 @@ class ForecastQueue:
 
     @redis_errors_translated()
     def enqueue_many(
-        self, wanted: Sequence[Wanted], is_of_use: Callable[[str], bool], make_room: Callable[[int], None]
+        self,
+        wanted: Sequence[Wanted],
+        is_of_use: Callable[[str], bool],
+        check: Callable[[Sequence[Wanted], Sequence[Fetch]], None],
     ) -> list[Asked]:
         """Put forecasts in the queue, all in one transaction, so that one worker can see them together; where one that is
         wanted was asked for before and `is_of_use` still (by its id), that one stands for it.
 
-        Their ids must be new (`adhoc_forecast_id`): RQ does not look for duplicates here. `make_room` is told how many
-        are to be enqueued, and raises where those are too many. Returns what stands for each, in their order.
+        One whose klines are still to be fetched waits for its fetch, which others may share, and joins the queue when
+        that has ended. Their ids must be new (`adhoc_forecast_id`): RQ does not look for duplicates here. `check` is told
+        what is to be enqueued and which fetches for it, and raises where those may not be. Returns what stands for each,
+        in their order.
         """
-        names = [_asked_key(one.request, names_seed=one.names_seed) for one in wanted]
+        names = [one.asked_key() for one in wanted]
 
         def ask(pipe: Pipeline) -> Any:
             before = [one.decode() if one else None for one in cast("list[bytes | None]", pipe.mget(names))]
             reused = [one if one is not None and is_of_use(one) else None for one in before]
             new = [(name, one) for name, one, other in zip(names, wanted, reused, strict=True) if other is None]
-            make_room(len(new))
+            fetching = {one.fetch: self.fetches.find(pipe, one.fetch) for _, one in new if one.fetch}
+            to_fetch = [fetch for fetch, found in fetching.items() if found is None]
+            check([one for _, one in new], to_fetch)
             pipe.multi()
             for name, one in new:
                 pipe.set(name, one.forecast_id, ex=ASKED_TTL_S)
-            jobs = [Queue.prepare_data(FORECAST_JOB, **self._job(one.forecast_id, one.request)) for _, one in new]
-            self._queue.enqueue_many(jobs, pipeline=pipe)
+            found = {fetch: there or self.fetches.enqueue(pipe, fetch) for fetch, there in fetching.items()}
+            self._enqueue(pipe, [(one, found[one.fetch] if one.fetch else None) for _, one in new])
             return [
                 Asked(other or one.forecast_id, reused=other is not None)
                 for one, other in zip(wanted, reused, strict=True)
             ]
 
         return cast("list[Asked]", self._redis.transaction(ask, *names, value_from_callable=True))
+
+    def _enqueue(self, pipe: Pipeline, new: Sequence[tuple[Wanted, Fetching | None]]) -> None:
+        """Each joins the queue, unless its klines are still to come: then it waits in RQ's registry of deferred jobs."""
+        at_once = []
+        for one, fetching in new:
+            known = {"snapshot_id": fetching.snapshot_id or "", "fetched_by": fetching.fetch_id} if fetching else {}
+            job = self._job(one.forecast_id, one.request.model_copy(update=known))
+            if fetching is None or fetching.snapshot_id:
+                at_once.append(Queue.prepare_data(FORECAST_JOB, **job))
+            else:
+                self._defer(pipe, job, fetching.fetch_id)
+        self._queue.enqueue_many(at_once, pipeline=pipe)
+
+    def _defer(self, pipe: Pipeline, job: dict[str, Any], fetch_id: str) -> None:
+        """What RQ's `enqueue_many` does with a job that depends on another, which it cannot do in the caller's transaction.
+
+        The job also runs after a fetch that failed, and says why.
+        """
+        after = Dependency(jobs=[fetch_id], allow_failure=True)
+        waiting = self._queue.create_job(FORECAST_JOB, **job, depends_on=after, status=RqStatus.DEFERRED)
+        waiting.enqueued_at = now()
+        waiting.register_dependency(pipeline=pipe)
+        waiting.save(pipeline=pipe)
 
     def _job(self, forecast_id: str, request: ForecastRequest) -> dict[str, Any]:
         return {
@@ -181,43 +215,56 @@ class ForecastQueue:
             raise NotFoundError(f"There is no forecast {forecast_id!r}, neither stored nor in the queue.") from None
         cancelled = _is_cancelled(self._redis, forecast_id)
         state = "cancelled" if cancelled else _STATES.get(job.get_status(refresh=False), "failed")
-        progress = job.meta.get("progress")
+        waits = job.get_status(refresh=False) == RqStatus.DEFERRED
         return JobStatus(
             id=forecast_id,
             state=state,
             position=job.get_position() if state == "queued" else None,
-            progress=Progress.model_validate(progress) if progress and state == "running" else None,
+            progress=self._waits_for(job) if waits and not cancelled else _progress(job, state),
             error=_why_none(job, state),
             enqueued_at=job.enqueued_at,
             tries=job.meta.get("tries", 0),
         )
 
+    def _waits_for(self, job: Job) -> Progress | None:
+        request = _as_asked(job)
+        if request is None or request.fetched_by is None:
+            return None
+        return Progress(phase=self.fetches.phase(request.fetched_by), done=0, total=1)
+
     @redis_errors_translated()
     def cancel(self, forecast_id: str) -> JobStatus:
         """Cancel a forecast and return how it stands. One that waits leaves the queue at once; the worker of one that
-        runs stops at its next progress report, or draws on for those that it draws beside it, and stores nothing.
+        runs stops at its next progress report, or draws on for those that it draws beside it, and stores nothing. A fetch
+        goes on for whoever else waits for it.
 
         To cancel twice is to cancel once. Raises NotFoundError, or AlreadyEndedError where it has finished or failed.
         """
-        key = Job.key_for(forecast_id)
+        key, deferred = Job.key_for(forecast_id), self._queue.deferred_job_registry.key
 
         def settle(pipe: Pipeline) -> None:
             status = self.status(forecast_id)
             settled, waits = pipe.hget(key, SETTLED), pipe.lpos(self._queue.key, forecast_id) is not None
+            for_klines = pipe.zscore(deferred, forecast_id) is not None
             if status.state == "cancelled":
                 return
             if status.state in ("finished", "failed") or settled == MADE:
                 ended = "has failed" if status.state == "failed" else "is finished"
                 raise AlreadyEndedError(f"Forecast {forecast_id} {ended} and can no longer be cancelled.")
+            job = Job(forecast_id, connection=self._redis, serializer=JSONSerializer)
+            fetch_ids = job.dependency_ids
             pipe.multi()
             pipe.hset(key, SETTLED, CANCELLED)
-            if waits:
+            if for_klines:
+                pipe.zrem(deferred, forecast_id)
+                for fetch_id in fetch_ids:
+                    pipe.srem(Job.dependents_key_for(fetch_id), forecast_id)
+            if waits or for_klines:
                 pipe.lrem(self._queue.key, 1, forecast_id)
-                job = Job(forecast_id, connection=self._redis, serializer=JSONSerializer)
                 job.set_status(RqStatus.CANCELED, pipeline=pipe)
                 job.cleanup(self._settings.failure_ttl, pipeline=pipe)
 
-        self._redis.transaction(settle, key, self._queue.key)
+        self._redis.transaction(settle, key, self._queue.key, deferred)
         return self.status(forecast_id)
 
     @redis_errors_translated()
@@ -248,29 +295,8 @@ class ForecastQueue:
 
     @redis_errors_translated()
     def release_abandoned(self, is_gone: Callable[[str], bool]) -> list[str]:
-        """Give back to the queue what workers began that are gone; returns the ids of those forecasts.
-
-        Gone is a worker whose registration has expired, or of which `is_gone` says so by its name. RQ would notice only
-        when the job's time-out has passed, since its SimpleWorker sends no heartbeat from within a job.
-        """
-        registry, alive = self._queue.started_job_registry, set(self.worker_names())
-        abandoned = [
-            execution
-            for execution in self._executions()
-            if execution.worker_name not in alive or is_gone(execution.worker_name)
-        ]
-        if abandoned:
-            self._redis.zadd(registry.key, {execution.composite_key: 1 for execution in abandoned})  # expired long ago
-            registry.cleanup()
-        return [execution.job_id for execution in abandoned]
-
-    def _executions(self) -> Iterator[Execution]:
-        """What RQ holds to be running."""
-        for key in cast("list[bytes]", self._redis.zrange(self._queue.started_job_registry.key, 0, -1)):
-            execution = Execution.from_composite_key(key.decode(), connection=self._redis)
-            with suppress(ValueError):  # its details have expired: then no worker is named, and it is abandoned
-                execution.refresh()
-            yield execution
+        """Give back to the queue what workers began that are gone (`queue_workers`); returns those forecasts' ids."""
+        return release_abandoned(self._queue, is_gone)
 
     def _forget_failed(self, forecast_id: str) -> None:
         with suppress(NoSuchJobError):
@@ -280,8 +306,9 @@ class ForecastQueue:
 
     @redis_errors_translated()
     def waiting(self) -> int:
-        """Forecasts that no worker has taken up yet."""
-        return self._queue.count
+        """Forecasts that no worker has taken up yet, those included whose klines are still to be fetched."""
+        question = self.waiting_question()
+        return ask_together(self._redis, question)[question]
 
     @redis_errors_translated()
     def workers(self) -> int:
@@ -296,10 +323,7 @@ class ForecastQueue:
 
     def workers_question(self) -> Question[list[str]]:
         """The same, to be asked together with others."""
-        return Question(
-            (("EVAL", _REGISTERED, 1, WORKERS_BY_QUEUE_KEY % self._queue.name),),
-            lambda replies: sorted(_worker_name(key) for key in replies[0]),
-        )
+        return names_question(self._queue.name)
 
     def workforce_question(self, now_ms: int) -> Question[Workforce]:
         """Who is there to work, to be asked together with others; `now_ms` is UTC ms."""
@@ -314,34 +338,44 @@ class ForecastQueue:
     @redis_errors_translated()
     def overview(self, now_ms: int) -> QueueStatus:
         """How many wait, for how long, and what runs; `now_ms` is UTC ms."""
-        question = queue_question(self._queue.key, self._queue.started_job_registry.key, now_ms)
+        running, deferred = self._queue.started_job_registry.key, self._queue.deferred_job_registry.key
+        question = queue_question(self._queue.key, running, deferred, now_ms)
         return ask_together(self._redis, question)[question]
 
     def waiting_question(self) -> Question[int]:
-        """How many forecasts no worker has taken up yet, to be asked together with others."""
-        return Question((("LLEN", self._queue.key),), lambda replies: int(replies[0]))
+        """The same, to be asked together with others."""
+        return Question(
+            (("LLEN", self._queue.key), ("ZCARD", self._queue.deferred_job_registry.key)),
+            lambda replies: int(replies[0]) + int(replies[1]),
+        )
 
     def ask(self, *questions: Question[Any]) -> Answers:
         """Questions of this room and of others that stand on the same Redis, in one round trip."""
         return ask_together(self._redis, *questions)
 
 
-def _worker_name(key: bytes) -> str:
-    return key.decode().removeprefix(Worker.redis_worker_namespace_prefix)
-
-
 def request_of(job: Job) -> ForecastRequest | None:
-    """What a job asks for; None where that is no forecast, or one in the words of another version."""
+    """What a job asks for; None where that is no forecast, or one in the words of another version, or one whose klines
+    could not be fetched.
+    """
+    request = _as_asked(job)
+    with suppress(KlinesNotFetchedError):
+        return with_snapshot(job.connection, request) if request else None
+    return None
+
+
+def with_snapshot(redis: Redis, request: ForecastRequest) -> ForecastRequest:
+    """The request with the snapshot that its fetch has brought, where it waited for one. Raises KlinesNotFetchedError."""
+    if request.snapshot_id or request.fetched_by is None:
+        return request
+    return request.model_copy(update={"snapshot_id": snapshot_of(redis, request.fetched_by)})
+
+
+def _as_asked(job: Job) -> ForecastRequest | None:
     with suppress(DeserializationError, ValidationError, IndexError):
         if job.func_name == FORECAST_JOB:
             return ForecastRequest.model_validate(job.args[1])
     return None
-
-
-def _asked_key(request: ForecastRequest, *, names_seed: bool) -> str:
-    """The same for two requests alone that ask for the same thing; one that names no seed asks for any draw."""
-    asked = request.model_dump_json(exclude=None if names_seed else {"seed"})
-    return f"kronos:asked:{hashlib.sha256(asked.encode()).hexdigest()}"
 
 
 def is_first_try(job: Job) -> bool:
@@ -420,6 +454,11 @@ def _is_cancelled(redis: Redis, forecast_id: str) -> bool:
 
 def _cancelled(*ids: str) -> ForecastCancelledError:
     return ForecastCancelledError(f"Cancelled, so there is nothing to go on with: {', '.join(ids)}.")
+
+
+def _progress(job: Job, state: JobState) -> Progress | None:
+    told = job.meta.get("progress")
+    return Progress.model_validate(told) if told and state == "running" else None
 
 
 def _why_none(job: Job, state: JobState) -> str | None:

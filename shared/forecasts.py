@@ -171,8 +171,11 @@ class ForecastRequest(Contract):
     model: ModelName
     model_is_default: bool
     volatility_window: int = Field(ge=2)
-    snapshot_id: str
+    snapshot_id: str = Field(description="empty while the klines are still to be fetched")
     scheduled: bool
+    fetched_by: str | None = Field(
+        None, description="the fetch that brings its klines, where the series was not ingested when this was asked for"
+    )
 
 
 class Probability(Contract):
@@ -324,7 +327,7 @@ def why_no_amplification(forecast: Forecast) -> str:
 
 
 class Progress(Contract):
-    """How far a running forecast is: `done` of `total` steps of `phase`."""
+    """How far a forecast is: `done` of `total` steps of `phase`. One that waits for its klines is at none of one step."""
 
     phase: str
     done: int
@@ -336,8 +339,15 @@ class JobStatus(Contract):
 
     id: str
     state: JobState
-    position: int | None = Field(default=None, description="jobs before it in the queue, while queued")
-    progress: Progress | None = None
+    position: int | None = Field(
+        default=None,
+        description="jobs before it in the queue, while queued; none while its klines are still to be fetched",
+    )
+    progress: Progress | None = Field(
+        default=None,
+        description="while running; while queued only where it waits for klines: the phase is then waiting for ingest or "
+        "fetching klines",
+    )
     error: str | None = Field(default=None, description="why there is no forecast, where it failed or was cancelled")
     enqueued_at: datetime | None = None
     tries: int = 0

@@ -54,7 +54,7 @@ for _, execution in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
   local id = string.match(execution, '^[^:]*')
   running[#running + 1] = {id, redis.call('HMGET', ARGV[1] .. id, 'worker_name', 'started_at', 'meta')}
 end
-return {redis.call('LLEN', KEYS[1]), since or '', running}
+return {redis.call('LLEN', KEYS[1]), redis.call('ZCARD', KEYS[3]), since or '', running}
 """
 
 
@@ -112,7 +112,8 @@ class RunningForecast(Contract):
 
 class QueueStatus(Contract):
     waiting: int = Field(description="forecasts that no worker has taken up yet")
-    oldest_age_s: float | None = Field(description="how long the next of them has waited")
+    fetching: int = Field(description="those of them whose klines are still to be fetched")
+    oldest_age_s: float | None = Field(description="how long the next of the others has waited")
     running: list[RunningForecast]
 
 
@@ -137,9 +138,9 @@ def workforce_question(queue_name: str, now_ms: int) -> Question[Workforce]:
     return Question((("EVAL", _HEARTBEATS, 1, WORKERS_BY_QUEUE_KEY % queue_name),), read)
 
 
-def queue_question(queue_key: str, running_key: str, now_ms: int) -> Question[QueueStatus]:
+def queue_question(queue_key: str, running_key: str, deferred_key: str, now_ms: int) -> Question[QueueStatus]:
     return Question(
-        (("EVAL", _QUEUE, 2, queue_key, running_key, Job.key_for("")),),
+        (("EVAL", _QUEUE, 3, queue_key, running_key, deferred_key, Job.key_for("")),),
         lambda replies: _queue(now_ms, *replies[0]),
     )
 
@@ -162,7 +163,7 @@ def _worker(now_ms: int, key: bytes, fields: list[bytes | None], executions: lis
     )
 
 
-def _queue(now_ms: int, waiting: int, since: bytes, running: list[Any]) -> QueueStatus:
+def _queue(now_ms: int, ready: int, fetching: int, since: bytes, running: list[Any]) -> QueueStatus:
     head = _moment(_text(since))
     found = {}  # by id: a job that a worker has lost and another has taken up is in the list twice for a while
     for forecast_id, (worker, started, meta) in running:
@@ -174,7 +175,10 @@ def _queue(now_ms: int, waiting: int, since: bytes, running: list[Any]) -> Queue
             progress=Progress.model_validate(progress) if progress else None,
         )
     return QueueStatus(
-        waiting=waiting, oldest_age_s=_age_s(head, now_ms) if head else None, running=list(found.values())
+        waiting=ready + fetching,
+        fetching=fetching,
+        oldest_age_s=_age_s(head, now_ms) if head else None,
+        running=list(found.values()),
     )
 
 

@@ -138,11 +138,24 @@ class RedisSettings(Section):
     url: SecretStr  # it may carry a password
 
 
+QueueName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,40}$", description="1 to 40 of a-z, 0-9, _ and -")]
+
+
 class QueueSettings(Section):
-    name: str = Field(pattern=r"^[a-z0-9_-]{1,40}$", description="1 to 40 of a-z, 0-9, _ and -")
+    name: QueueName
+    ingest_name: QueueName
     job_timeout: int = Field(ge=10, le=86_400)
     retries: int = Field(ge=0, le=10)
     failure_ttl: int = Field(ge=60, le=2_592_000)
+
+    @model_validator(mode="after")
+    def _two_queues(self) -> QueueSettings:
+        if self.name == self.ingest_name:
+            raise ValueError(
+                f"queue.name and queue.ingest_name are both {self.name}, but allowed are two different names: workers must "
+                f"not take what ingest is to fetch"
+            )
+        return self
 
 
 class WorkerSettings(Section):

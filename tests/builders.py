@@ -144,4 +144,4 @@ def with_baselines(forecast: Forecast, window: KlineWindow) -> tuple[Forecast, N
 def enqueue_together(queue: ForecastQueue, request: ForecastRequest, *forecast_ids: str) -> None:
     """The same request under each id, in one transaction, as a panel comes."""
     wanted = [Wanted(one, request, names_seed=True) for one in forecast_ids]
-    queue.enqueue_many(wanted, is_of_use=lambda _: False, make_room=lambda _: None)
+    queue.enqueue_many(wanted, is_of_use=lambda _: False, check=lambda *_: None)

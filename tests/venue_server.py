@@ -5,7 +5,7 @@ and hours and weekdays stay what they were; where that folder or the file is abs
 of an answer is the candle still open, which differs from what it will be when it has closed. Prices are strings.
 
 Faults are programmed: `server.fail("429", times=2, retry_after=3)` here, `PUT /_fault?kind=429&times=2&retry_after=3`
-from another process, and they hold for the klines of every protocol.
+from another process, and they hold for the klines of every protocol, not for what it says of its time and of what it trades.
 
     python -m tests.venue_server --port 9999 [--klines FILE.csv.gz] [--interval 1h] [--symbol BTCUSDT]
 """
@@ -96,6 +96,7 @@ class VenueServer:
         self.now_ms = now_ms
         self.faults: list[Fault] = []
         self.asked: list[tuple[str, dict[str, str]]] = []
+        self.tells_symbols = True
         self._files = files or {}
         self._real = real
         self._series: dict[tuple[str, Interval], Series] = {}
@@ -240,15 +241,31 @@ class _Handler(BaseHTTPRequestHandler):
             "/api/v5/market/candles": self._okx,
             "/api/v5/market/history-candles": self._okx,
             "/v5/market/kline": self._bybit,
+            **(self._listings() if self.venue.tells_symbols else {}),
         }
         if url.path not in routes:
             self._json({"msg": "no such endpoint"}, 404)
             return
         self.venue.asked.append((url.path, query))
-        if url.path != "/api/v3/time":
+        if url.path not in {"/api/v3/time", *self._listings()}:
             self.fault = self.venue.next_fault()
         if not self._broken():
             routes[url.path](query)
+
+    def _listings(self) -> dict[str, Callable[[dict[str, str]], None]]:
+        """What is traded, in the three protocols; the last of each is not traded any more, or not yet."""
+        binance = [{"symbol": symbol, "status": "TRADING"} for symbol in SYMBOLS]
+        okx = [{"instId": symbol.replace("USDT", "-USDT"), "state": "live"} for symbol in SYMBOLS]
+        bybit = [{"symbol": symbol, "status": "Trading"} for symbol in SYMBOLS]
+        binance.append({"symbol": "GONEUSDT", "status": "BREAK"})
+        okx.append({"instId": "GONE-USDT", "state": "suspend"})
+        bybit.append({"symbol": "GONEUSDT", "status": "PreLaunch"})
+        result = {"category": "spot", "list": bybit}
+        return {
+            "/api/v3/exchangeInfo": lambda _: self._json({"timezone": "UTC", "symbols": binance}),
+            "/api/v5/public/instruments": lambda _: self._json({"code": "0", "msg": "", "data": okx}),
+            "/v5/market/instruments-info": lambda _: self._json({"retCode": 0, "retMsg": "OK", "result": result}),
+        }
 
     def do_PUT(self) -> None:
         how: dict[str, Any] = dict(parse_qsl(urlsplit(self.path).query))

@@ -116,6 +116,13 @@ def unheard_of(redis: Redis, worker_name: str, *, seconds: float) -> None:
     redis.hset(SimpleWorker.redis_worker_namespace_prefix + worker_name, "last_heartbeat", utcformat(at))
 
 
+def ingest_alive(redis: Redis) -> SimpleWorker:
+    """An ingest that takes fetches, as its registration in Redis says; it makes none."""
+    worker = SimpleWorker([settings().queue.ingest_name], connection=redis, serializer=JSONSerializer)
+    worker.register_birth()
+    return worker
+
+
 def job_as_running(redis: Redis, forecast_id: str, done: int, total: int) -> None:
     """A queued job as a worker that has begun it would leave it in Redis."""
     job = Job.fetch(forecast_id, connection=redis, serializer=JSONSerializer)

@@ -25,7 +25,12 @@ POLL_S = 0.2
 
 
 @click.command()
-@click.option("--symbol", "symbols", multiple=True, help="As Binance writes it, such as BTCUSDT; several make a panel.")
+@click.option(
+    "--symbol",
+    "symbols",
+    multiple=True,
+    help="As Binance writes it, such as BTCUSDT, ingested or not; several make a panel.",
+)
 @click.option("--interval", type=click.Choice([interval.value for interval in Interval]), help="Length of a candle.")
 @click.option("--horizon", type=int, help="Candles ahead.")
 @click.option("--history", type=int, help="Candles that the model reads.")
@@ -51,6 +56,8 @@ def forecast(
     symbols: tuple[str, ...], file: TextIO | None, wait: bool, as_json: bool, timeout: float, **wishes: Any
 ) -> None:
     """Enqueue a forecast of each symbol; what is left out is as configured.
+
+    Of a symbol that nobody ingests, a running ingest fetches the klines first.
 
     \b
     kronos-live forecast --symbol BTCUSDT --horizon 24 --wait
@@ -137,7 +144,9 @@ def _wait_for(
 
 
 def _show_progress(bar: Progress, task: TaskID, job: JobStatus) -> None:
-    if job.progress:
+    if job.progress and job.state == "queued":
+        bar.update(task, description=job.progress.phase)
+    elif job.progress:
         bar.update(task, description=job.progress.phase, completed=job.progress.done, total=job.progress.total)
     elif job.state == "queued":
         bar.update(task, description=f"queued, {job.position or 0} before it")
@@ -151,6 +160,11 @@ def _why_not(job: JobStatus, queue: ForecastQueue, waited_s: float | None) -> st
         return f"Forecast {job.id} is cancelled: {job.error}"
     if waited_s is None:
         return None
+    if job.progress and job.state == "queued":
+        return (
+            f"Forecast {job.id} is still {job.progress.phase} after {waited_s:g} s; it stays there ({queue.fetches.ingests()} "
+            f"ingests are alive): ask for it later or start `kronos-live ingest`."
+        )
     return (
         f"Forecast {job.id} is still {job.state} after {waited_s:g} s; it stays in the queue "
         f"({queue.workers()} workers are alive): ask for it later or start a worker."

@@ -32,9 +32,14 @@ def show_forecast(done: Forecast) -> None:
     amplified = done.volatility_amplification
     console.print(f"Volatility amplification: {_in_words(amplified) if amplified else why_no_amplification(done)}")
     console.print(
-        f"Last close {price(done.last_close)} from {made_by.venue} ({made_by.origin.upper()}); model {made_by.model.name} "
+        f"Last close {price(done.last_close)} from {made_by.venue} ({_origin(done)}); model {made_by.model.name} "
         f"({made_by.model.source.upper()}); seed {made_by.seed}; {made_by.timings_s['total']:.2f} s. Not investment advice."
     )
+
+
+def _origin(forecast: Forecast) -> str:
+    """Of its klines; what was fetched for a forecast alone is not kept up by anybody."""
+    return forecast.provenance.origin.upper() + (", FETCHED ONCE" if forecast.request.fetched_by else "")
 
 
 def _in_words(share: Probability) -> str:
@@ -118,7 +123,6 @@ def show_list(forecasts: Sequence[Forecast]) -> None:
         table.add_column(column, overflow="fold")
     for one in forecasts:
         band = next((band for band in one.close.bands if band.level == 80), one.close.bands[-1])
-        made_by = one.provenance
         table.add_row(
             f"{one.created_at:%Y-%m-%d %H:%M}",
             one.id,
@@ -127,7 +131,7 @@ def show_list(forecasts: Sequence[Forecast]) -> None:
             price(one.close.median[-1]),
             f"{price(band.lower[-1])} to {price(band.upper[-1])}",
             f"{one.upside.value:.0%}",
-            f"{made_by.origin.upper()}, {made_by.model.name}",
+            f"{_origin(one)}, {one.provenance.model.name}",
         )
     Console().print(table)
 
@@ -135,7 +139,7 @@ def show_list(forecasts: Sequence[Forecast]) -> None:
 def show_job(job: JobStatus) -> None:
     """How a forecast on its way stands, in a line."""
     where = {
-        "queued": f"{job.position or 0} before it in the queue",
+        "queued": job.progress.phase if job.progress else f"{job.position or 0} before it in the queue",
         "running": f"{job.progress.phase}, {job.progress.done} of {job.progress.total}" if job.progress else "begun",
     }
     Console().print(f"{job.id}: {job.state}, {where.get(job.state, job.error or '')}")

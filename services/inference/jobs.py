@@ -20,7 +20,14 @@ from rq.timeouts import JobTimeoutException
 from services.inference.forecaster import Forecaster, Made, Report, Task
 from shared.calibration_store import CalibrationStore
 from shared.errors import ForecastCancelledError, KronosLiveError, StoreUnavailableError
-from shared.forecast_queue import current_job, may_be_stored, record_failure, refuse_cancelled, report_progress
+from shared.forecast_queue import (
+    current_job,
+    may_be_stored,
+    record_failure,
+    refuse_cancelled,
+    report_progress,
+    with_snapshot,
+)
 from shared.forecast_store import ForecastStore
 from shared.forecasts import ForecastRequest
 from shared.kline_store import KlineStore
@@ -66,7 +73,8 @@ def run_forecast(forecast_id: str, request: dict[str, Any]) -> str:
         if is_made(forecast_id):
             return forecast_id  # it was drawn beside others, or an earlier try died after it had stored its work
         refuse_cancelled(current_job())
-        task = _task(workbench, forecast_id, ForecastRequest.model_validate(request))
+        asked = with_snapshot(workbench.redis, ForecastRequest.model_validate(request))
+        task = _task(workbench, forecast_id, asked)
         progress = _Progress(partial(report_progress, [current_job()]), workbench.keep_alive)
         if not _store(workbench, workbench.forecaster.forecast(task, progress)):
             refuse_cancelled(current_job())

@@ -6,16 +6,11 @@ along waiting ones of the same shape and has them drawn side by side. SIGTERM le
 
 from __future__ import annotations
 
-import os
-import socket
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from redis import Redis
 from redis.client import Pipeline
@@ -42,6 +37,7 @@ from shared.kline_store import KlineStore
 from shared.ledger import Ledger
 from shared.logs import configure_logs, get_logger
 from shared.queue_overview import MODEL_FIELD, SIGN_OF_LIFE_EVERY_S
+from shared.queue_workers import WorkerName, is_gone
 from shared.redis_connection import connect, redis_errors_translated, wait_until_ready
 from shared.settings import ModelSettings, Settings
 
@@ -51,7 +47,6 @@ log = get_logger(__name__)
 # as with several, which torch's are not (docs/performance.md).
 FORECASTS_AT_ONCE = {"cpu": 1, "cuda": 64, "mps": 1}
 FORECASTS_AT_ONCE_BY_TORCH = {**FORECASTS_AT_ONCE, "cpu": 2}
-MACHINE_ID_FILES = (Path("/proc/sys/kernel/random/boot_id"), Path("/etc/machine-id"))
 
 
 class WarmWorker(SimpleWorker):
@@ -216,39 +211,6 @@ class WarmWorker(SimpleWorker):
         return cores_available(neighbours)
 
 
-@dataclass(frozen=True)
-class WorkerName:
-    """What the name of a worker tells: the machine (the same for all its containers), host, process, and a random part,
-    since a restarted container has the same host and process id as before.
-    """
-
-    machine: str
-    host: str
-    process: str
-    random: str
-
-    @classmethod
-    def of_this_process(cls) -> WorkerName:
-        return cls(_machine_id(), socket.gethostname().replace(".", "-"), str(os.getpid()), uuid4().hex[:6])
-
-    @classmethod
-    def read(cls, name: str) -> WorkerName:
-        """A name that is not of this form belongs to no machine that we know."""
-        parts = name.split(".")
-        return cls(*parts) if len(parts) == 4 else cls("", "", "", name)
-
-    def __str__(self) -> str:
-        return ".".join((self.machine, self.host, self.process, self.random))
-
-
-def is_gone(name: str, own_name: str) -> bool:
-    """Whether a worker of this very host (a container is a host of its own) has ended without saying so."""
-    other, own = WorkerName.read(name), WorkerName.read(own_name)
-    if name == own_name or (other.machine, other.host) != (own.machine, own.host):
-        return False
-    return other.process == own.process or not Path("/proc", other.process).exists()
-
-
 def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT. Raises KronosLiveError where the model cannot be loaded."""
     configure_logs(settings.logs, "inference")
@@ -295,11 +257,3 @@ def _worker(settings: Settings, redis: Redis, forecaster: Forecaster) -> WarmWor
 def _most_that_gains(model: ModelSettings) -> int:
     device = resolve_device(model.device)
     return (FORECASTS_AT_ONCE if has_kernels(model.kernels, device) else FORECASTS_AT_ONCE_BY_TORCH)[device.type]
-
-
-def _machine_id() -> str:
-    """The same for all containers of one machine, so that their workers know of each other."""
-    for path in MACHINE_ID_FILES:
-        if path.is_file():
-            return path.read_text().strip().replace("-", "")[:12]
-    return socket.gethostname().replace(".", "-")

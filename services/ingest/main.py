@@ -1,13 +1,21 @@
-"""Ingest's entry point: connects, wires the parts together, and runs until it is told to stop."""
+"""Ingest's entry point: connects, wires the parts together, and runs until it is told to stop.
+
+The schedule has a thread for each series, fetches that people ask for one of their own, so none waits for another.
+"""
 
 from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Callable
+from types import FrameType
 
+from services.ingest import fetching
 from services.ingest.cycle import Cycle
+from services.ingest.fetch_worker import FetchDesk
 from services.ingest.market import Market
 from services.ingest.patience import side_by_side
+from services.ingest.symbol_lists import SymbolLists
 from services.ingest.turns import Turns
 from services.ingest.venue_clock import VenueClock
 from shared.forecast_queue import ForecastQueue
@@ -16,6 +24,7 @@ from shared.kline_store import KlineStore
 from shared.logs import configure_logs, get_logger
 from shared.redis_connection import connect
 from shared.settings import Series, Settings
+from shared.venue_symbols import VenueSymbols
 
 log = get_logger(__name__)
 
@@ -25,22 +34,44 @@ def run(settings: Settings) -> None:
     configure_logs(settings.logs, "ingest")
     # Whatever ingest waits for, a signal ends it at once: each write to Redis is one step, and the next start repeats
     # what was left out.
-    for stop in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(stop, signal.default_int_handler)
+    _on_stop(signal.default_int_handler)
     log.info("ingest_started", series=", ".join(map(str, settings.data.all_series)), venues=settings.data.venues)
+    clock = VenueClock(_now_ms)
+    market = Market(settings, clock, _now_ms)
+    desk = build_desk(settings, market)
+    lists = SymbolLists(market, VenueSymbols(connect(settings.redis)), time.sleep)
     try:
-        side_by_side([turns.run_forever for turns in build_turns(settings)])
+        side_by_side(
+            [
+                desk.run_forever,
+                lists.run_forever,
+                *(turns.run_forever for turns in build_turns(settings, market, clock)),
+            ]
+        )
     except KeyboardInterrupt:
+        _on_stop(signal.SIG_IGN)  # a Ctrl+C often comes twice: from the terminal, and from what runs us
+        desk.give_back()
         log.info("ingest_stopped")
 
 
-def build_turns(settings: Settings) -> list[Turns]:
-    """The turns of each series, on the real clock and the configured Redis. They share the venues and what these have
+def _on_stop(do: Callable[[int, FrameType | None], object] | signal.Handlers) -> None:
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, do)
+
+
+def build_desk(settings: Settings, market: Market) -> FetchDesk:
+    """What fetches klines that nobody ingests, when somebody asks for a forecast of them, on the configured Redis."""
+    redis = connect(settings.redis)
+    klines = KlineStore(redis, settings.retention.snapshots_per_series)
+    fetching.equip(fetching.Workbench(settings, market, klines, VenueSymbols(redis), time.sleep))
+    return FetchDesk(connect(settings.redis), settings.queue)
+
+
+def build_turns(settings: Settings, market: Market, clock: VenueClock) -> list[Turns]:
+    """The turns of each series, on the real clock and the configured Redis. All share the venues and what these have
     said: the time, and for how long they want to be left alone.
     """
     redis = connect(settings.redis)
-    clock = VenueClock(_now_ms)
-    market = Market(settings, clock, _now_ms)
     klines = KlineStore(redis, settings.retention.snapshots_per_series)
     forecasts = ForecastStore(redis, settings.retention.forecasts_per_series)
     queue = ForecastQueue(redis, settings.queue)

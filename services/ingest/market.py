@@ -11,6 +11,7 @@ from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 
@@ -32,6 +33,9 @@ from shared.settings import SHORTEST_HISTORY, Series, Settings
 # A venue's time this far ahead of ours is nonsense sooner than ours is wrong, and nothing would ever be new again after it
 # had been followed. One behind ours does no such harm: the next venue that is ahead of it is followed.
 FARTHEST_AHEAD_MS = 86_400_000
+LISTING_SECONDS = 30.0  # a list of all symbols is long, and nobody waits for it
+
+T = TypeVar("T")
 
 log = get_logger(__name__)
 
@@ -72,8 +76,8 @@ class Market:
         """The newest closed candles, from the first venue that has enough of them.
 
         `expected_open_ms` is the candle that must be there already (UTC ms; None where nothing is expected yet);
-        `may_simulate` is false for a series that was ever live. Raises VenueError that names every venue's reason; its
-        `retry_after_s` is set where all of them want to be left alone.
+        `may_simulate` is false for a series that was ever live. Raises VenueError that names every venue's reason, as
+        UnknownSymbolError where none knows the symbol; its `retry_after_s` is set where all want to be left alone.
         """
         short: list[CleanKlines] = []
         failures: list[VenueError] = []
@@ -96,23 +100,21 @@ class Market:
             return Found(best.window, f"The history is shorter than wanted: {_sentences(failures)}")
         return self._without_a_venue(failures, may_simulate)
 
+    def list_symbols(self) -> dict[str, frozenset[str] | None]:
+        """What each venue trades, by its name; none where it does not tell."""
+        listed: dict[str, frozenset[str] | None] = {}
+        for venue in self._venues:
+            if listed.get(venue.name) is None:
+                try:
+                    listed[venue.name] = self._question(venue, LISTING_SECONDS, venue.symbols)
+                except VenueError as failure:
+                    listed[venue.name] = None
+                    log.info("symbols_not_listed", venue=venue.source, reason=failure.message)
+        return listed
+
     def _ask(self, venue: Venue, seconds: float, expected_open_ms: int | None) -> CleanKlines:
         """Clean klines of one venue that end with the candle due by its own time. Raises VenueError."""
-        rest_s = (self._rests_until_ms.get(venue.name, 0) - self._now_ms()) / 1000
-        if rest_s > 0:
-            raise VenueError(
-                f"{venue.source} is left alone for another {rest_s:.0f} s: a limit of {venue.name} holds for all "
-                "questions from this machine, whichever address of theirs gets them.",
-                retry_after_s=rest_s,
-            )
-        try:
-            fetched = within(seconds, lambda: venue.fetch(*self.series, self._count))
-        except TimeoutError:
-            raise VenueError(f"{venue.source} did not answer within {seconds:.1f} s.") from None
-        except VenueError as error:
-            if error.retry_after_s is not None:
-                self._rests_until_ms[venue.name] = self._now_ms() + round(error.retry_after_s * 1000)
-            raise
+        fetched = self._question(venue, seconds, lambda: venue.fetch(*self.series, self._count))
         if fetched.origin == "live":
             self._refuse_nonsense(venue, fetched.now_ms)
         klines = clean(fetched, *self.series)
@@ -135,6 +137,24 @@ class Market:
             self._clock.hear(fetched.now_ms)  # only now, when its candles bear out the time that it tells
         return klines
 
+    def _question(self, venue: Venue, seconds: float, ask: Callable[[], T]) -> T:
+        """What a venue answers, unless it wants to be left alone. Raises VenueError."""
+        rest_s = (self._rests_until_ms.get(venue.name, 0) - self._now_ms()) / 1000
+        if rest_s > 0:
+            raise VenueError(
+                f"{venue.source} is left alone for another {rest_s:.0f} s: a limit of {venue.name} holds for all "
+                "questions from this machine, whichever address of theirs gets them.",
+                retry_after_s=rest_s,
+            )
+        try:
+            return within(seconds, ask)
+        except TimeoutError:
+            raise VenueError(f"{venue.source} did not answer within {seconds:.1f} s.") from None
+        except VenueError as error:
+            if error.retry_after_s is not None:
+                self._rests_until_ms[venue.name] = self._now_ms() + round(error.retry_after_s * 1000)
+            raise
+
     def _refuse_nonsense(self, venue: Venue, venue_now_ms: int) -> None:
         if venue_now_ms > self._now_ms() + FARTHEST_AHEAD_MS:
             raise VenueError(
@@ -149,14 +169,15 @@ class Market:
     def _without_a_venue(self, failures: list[VenueError], may_simulate: bool) -> Found:
         reasons = _sentences(failures)
         # A mistyped symbol gets an error, not a made-up market.
-        mistyped = any(isinstance(failure, UnknownSymbolError) for failure in failures)
+        mistyped = [failure for failure in failures if isinstance(failure, UnknownSymbolError)]
         if self._allow_simulated and may_simulate and not mistyped:
             fetched = self._simulated.fetch(*self.series, self._count)
             log.warning("klines_simulated", series=str(self.series), candle=utc(int(fetched.open_times_ms[-1])))
             window = clean(fetched, *self.series).window
             return Found(window, f"These klines are simulated, since no venue gave any: {reasons}")
         pauses = [failure.retry_after_s or 0.0 for failure in failures]
-        raise VenueError(f"No venue gave klines of {self.series}: {reasons}", retry_after_s=min(pauses) or None)
+        kind = UnknownSymbolError if mistyped == failures else VenueError
+        raise kind(f"No venue gave klines of {self.series}: {reasons}", retry_after_s=min(pauses) or None)
 
 
 def venues_of(settings: Settings) -> list[Venue]:

@@ -12,7 +12,9 @@ from typing import Literal
 
 from services.web.languages import Saying
 from services.web.situation import Freshness, Situation, what_is_missing, why_nothing_newer
+from shared.fetches import FETCHING
 from shared.forecasts import Forecast, JobStatus
+from shared.klines import utc
 
 LONG_QUEUE = 8  # waiting forecasts for each worker: from there on a person waits longer than they expect
 
@@ -68,6 +70,9 @@ def forecast_notices(forecast: Forecast) -> list[Notice]:
         notices.append(Notice("recorded", "notice.recorded", [Saying("notice.recorded_text")]))
     if made.origin == "uploaded":
         notices.append(Notice("recorded", "notice.uploaded", [Saying("notice.uploaded_text")]))
+    if forecast.request.fetched_by:
+        until = {"venue": made.venue.capitalize(), "when": utc(forecast.last_open_time_ms)}
+        notices.append(Notice("recorded", "notice.fetched", [Saying("notice.fetched_text", until)]))
     if made.model.source == "bundled":
         key = "notice.bundled_instead_text" if made.model_stands_in_for else "notice.bundled_text"
         named = {"model": made.model.name, "other": made.model_stands_in_for}
@@ -96,5 +101,8 @@ def job_notice(job: JobStatus) -> Notice:
     if job.state == "running":
         key = "notice.retried_text" if job.tries > 1 else "notice.running_text"
         return Notice("waiting", "notice.running", [Saying(key, {"id": job.id, "tries": job.tries})], job=job)
+    if job.progress is not None:  # it waits for klines, and joins the queue when they are there
+        key = "notice.fetching_text" if job.progress.phase == FETCHING else "notice.fetch_waits_text"
+        return Notice("waiting", "notice.fetching", [Saying(key, {"id": job.id})], job=job)
     queued = Saying("notice.queued_text", {"id": job.id, "position": job.position or 0})
     return Notice("waiting", "notice.queued", [queued], job=job)

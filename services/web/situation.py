@@ -196,7 +196,9 @@ def labels(origin: Origin, model_source: str) -> list[str]:
 
 
 def forecast_labels(forecast: Forecast) -> list[str]:
-    return labels(forecast.provenance.origin, forecast.provenance.model.source)
+    """The same of a forecast; one whose klines were fetched for it alone is followed by no newer one."""
+    once = ["FETCHED ONCE"] if forecast.request.fetched_by else []
+    return [*labels(forecast.provenance.origin, forecast.provenance.model.source), *once]
 
 
 def _moment(at_ms: int) -> datetime:

@@ -14,7 +14,10 @@ from services.web.situation import Stores
 from shared.forecasts import ForecastRequest
 from tests.browser.conftest import Complaints
 from tests.browser.test_page import drawn
-from tests.web_server import forecast_stored, ingested, job_as_running, web_server, worker_alive
+from tests.builders import settings
+from tests.processes import service
+from tests.venue_server import VenueServer
+from tests.web_server import forecast_stored, ingest_alive, ingested, job_as_running, web_server, worker_alive
 
 
 def request_in_queue(redis: Redis, forecast_id: str) -> ForecastRequest:
@@ -152,3 +155,54 @@ def test_where_no_stream_can_be_had_the_page_asks_by_itself(
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     worker_alive(redis)
     expect(page.locator(".notice-title")).to_have_text(["LIVE"], timeout=5_000)
+
+
+def test_any_symbol_of_a_venue_is_asked_for_waits_for_its_klines_and_says_that_nothing_follows(
+    page: Page, web_address: str, redis: Redis, redis_url: str, stores: Stores, tmp_path: Path
+) -> None:
+    forecast_stored(stores, ingested(stores))
+    ingest_alive(redis)
+    open_form(page, web_address)
+    assert page.locator("#ask-symbols option").evaluate_all("all => all.map(one => one.value)") == ["BTCUSDT"]
+    page.get_by_label("Symbol", exact=True).fill("solusdt")
+    page.get_by_label("Horizon, candles").fill("4")
+    page.locator("[name=model]").select_option("Kronos-nano")
+    page.get_by_role("button", name="Ask for it").click()
+    page.wait_for_url("**/forecasts/adhoc-*")
+    expect(page.locator(".notice-title")).to_have_text("FETCHING KLINES")
+    expect(page.locator(".notice-text")).to_contain_text("waits for an ingest")
+    expect(page.get_by_text("waiting for klines")).to_be_visible()
+    expect(page.get_by_role("button", name="Cancel this forecast")).to_be_visible()
+    with VenueServer(real=False) as venue:
+        environment = {
+            "KRONOS_REDIS__URL": redis_url,
+            "KRONOS_DATA__VENUES": "binance",
+            "KRONOS_VENUES__BINANCE_URLS": venue.url,
+            "KRONOS_MODEL__MODEL_NAME": "Kronos-nano",
+            "KRONOS_WORKER__THREADS": "1",
+        }
+        with service("ingest", environment, tmp_path), service("worker", environment, tmp_path):
+            expect(page.locator("h1")).to_have_text("SOLUSDT", timeout=60_000)
+            drawn(page)
+    titles = page.locator(".notice-title").all_text_contents()
+    assert "FETCHED ONCE" in titles
+    assert "LIVE" not in titles
+    page.get_by_role("link", name="中文").click()
+    expect(page.locator(".notice-title", has_text="仅抓取一次")).to_be_visible()
+
+
+def test_a_symbol_that_cannot_be_had_is_said_beside_its_field(
+    page: Page, complaints: Complaints, web_address: str, redis: Redis, stores: Stores
+) -> None:
+    complaints.expected = ["422"]
+    forecast_stored(stores, ingested(stores))
+    open_form(page, web_address)
+    page.get_by_label("Symbol", exact=True).fill("SOLUSTD")
+    page.get_by_role("button", name="Ask for it").click()
+    expect(page.locator("#ask-problem")).to_contain_text("start `kronos-live ingest`")
+    for venue in settings().data.venues:
+        stores.queue.fetches.symbols.save(venue, {"SOLUSDT", "BTCUSDT"})
+    page.get_by_role("button", name="Ask for it").click()
+    expect(page.locator("#ask-problem")).to_contain_text("nearly alike are SOLUSDT")
+    expect(page.get_by_label("Symbol", exact=True)).to_be_focused()
+    expect(page.get_by_label("Symbol", exact=True)).to_have_attribute("aria-invalid", "true")

@@ -20,7 +20,8 @@ from tests.conftest import PROJECT
 from tests.integration.test_own_klines import as_csv, candles
 from tests.processes import eventually, service
 from tests.tiny_models import write_tiny_models
-from tests.web_server import forecast_stored, ingested, stores_on, unheard_of, worker_alive
+from tests.venue_server import VenueServer
+from tests.web_server import forecast_stored, ingest_alive, ingested, stores_on, unheard_of, worker_alive
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -307,3 +308,39 @@ def test_a_forecast_on_candles_of_a_file_waits_and_says_what_they_are(
     assert "Row 7 of klines is not usable: inconsistent" in refused.stderr
     file.write_bytes(b"\xff\xfe")
     assert "not text in UTF-8" in run("forecast", "--csv", str(file)).stderr
+
+
+def test_a_symbol_that_is_not_ingested_is_fetched_and_forecast(
+    run: Run, stores: Stores, environment: dict[str, str], tmp_path: Path
+) -> None:
+    ingested(stores)
+    missing = run("forecast", "--symbol", "SOLUSDT")
+    assert (missing.returncode, missing.stdout) == (3, "")
+    assert "start `kronos-live ingest`" in missing.stderr
+    with VenueServer(real=False) as venue:
+        asking = {"KRONOS_DATA__VENUES": "binance", "KRONOS_VENUES__BINANCE_URLS": venue.url}
+        with service("ingest", {**environment, **asking}, tmp_path) as ingest, service("worker", environment, tmp_path):
+            ingest.wait_for_log("symbols_listed")
+            ingest.wait_for_log("fetches_taken")
+            done = run("forecast", "--symbol", "SOLUSDT", "--horizon", "3", "--wait", **asking)
+            assert done.returncode == 0, done.stderr
+            assert "SOLUSDT 1h, 3 candles ahead" in done.stdout
+            assert "from binance (LIVE, FETCHED ONCE)" in done.stdout
+            mistyped = run("forecast", "--symbol", "SOLUSTD", **asking)
+    assert mistyped.returncode == 3
+    assert "nearly alike are SOLUSDT" in mistyped.stderr
+    assert "FETCHED ONCE" in run("list", "--symbol", "SOLUSDT").stdout
+
+
+def test_what_waits_for_klines_that_nobody_fetches_says_so_and_can_be_cancelled(
+    run: Run, redis: Redis, stores: Stores
+) -> None:
+    ingested(stores)
+    ingest_alive(redis)
+    waited = run("forecast", "--symbol", "SOLUSDT", "--wait", "--timeout", "1")
+    assert waited.returncode == 1
+    assert "is still waiting for ingest after 1 s" in waited.stderr
+    [forecast_id] = run("forecast", "--symbol", "SOLUSDT").stdout.split()
+    assert f"{forecast_id}: queued, waiting for ingest" in run("show", forecast_id).stdout
+    assert run("cancel", forecast_id).stdout == f"{forecast_id} is cancelled.\n"
+    assert stores.queue.waiting() == 0

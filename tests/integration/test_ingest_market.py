@@ -8,14 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from services.ingest.market import Market
+from services.ingest.symbol_lists import SymbolLists
 from services.ingest.venue_clock import VenueClock
-from shared.errors import VenueError
+from shared.errors import UnknownSymbolError, VenueError
 from shared.klines import KlineWindow
 from shared.settings import Settings
+from shared.venue_symbols import VenueSymbols, is_untraded
 from tests.ingest_parts import HOUR_MS, NOON_MS, Clock, ingest_settings, nowhere, replaced
-from tests.venue_server import VenueServer
+from tests.venue_server import SYMBOLS, VenueServer
 
 DUE_MS = NOON_MS - 5000 - HOUR_MS
 
@@ -179,3 +182,36 @@ def _look_up_that_hangs_for_names(real):  # type: ignore[no-untyped-def]
         return real(host, *args, **kwargs)
 
     return look_up
+
+
+def test_what_venues_trade_is_listed_by_each_that_answers(server: VenueServer, clock: Clock, redis: Redis) -> None:
+    there, symbols = (
+        market(ingest_settings(nowhere(), server.url, okx=server.url, bybit=nowhere()), clock),
+        VenueSymbols(redis),
+    )
+    assert there.list_symbols() == {"binance": frozenset(SYMBOLS), "okx": frozenset(SYMBOLS), "bybit": None}
+    assert not SymbolLists(there, symbols, clock.wait).refresh()  # to be tried again soon
+    known = symbols.known(("binance", "okx", "bybit"))
+    assert set(known) == {"binance", "okx"}
+    assert not is_untraded("NOSUCH", ("binance", "okx", "bybit"), known)
+    assert is_untraded("NOSUCH", ("binance", "okx"), known)
+    assert not is_untraded("BTCUSDT", ("binance", "okx"), known)
+
+
+def test_a_venue_that_wants_to_be_left_alone_is_not_asked_what_it_trades(server: VenueServer, clock: Clock) -> None:
+    there = market(ingest_settings(server.url), clock)
+    server.fail("429", retry_after=60)
+    with pytest.raises(VenueError):
+        there.find(DUE_MS, may_simulate=False)
+    assert there.list_symbols() == {"binance": None}
+    assert {path for path, _ in server.asked} == {"/api/v3/klines"}
+
+
+def test_a_symbol_that_no_venue_knows_is_told_from_a_venue_that_fails(server: VenueServer, clock: Clock) -> None:
+    unknown = market(ingest_settings(server.url, okx=server.url, symbol="NOSUCHUSDT"), clock)
+    with pytest.raises(UnknownSymbolError, match="knows no symbol"):
+        unknown.find(DUE_MS, may_simulate=False)
+    partly = market(ingest_settings(server.url, okx=nowhere(), symbol="NOSUCHUSDT"), clock)
+    with pytest.raises(VenueError) as failed:
+        partly.find(DUE_MS, may_simulate=False)
+    assert not isinstance(failed.value, UnknownSymbolError)

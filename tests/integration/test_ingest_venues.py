@@ -17,7 +17,7 @@ from services.ingest.venues.venue import FetchedKlines, Venue
 from shared.errors import UnknownSymbolError, VenueError
 from shared.klines import Interval
 from tests.ingest_parts import HOUR_MS, NOON_MS, Clock, nowhere
-from tests.venue_server import VenueServer
+from tests.venue_server import SYMBOLS, VenueServer
 
 Maker = Callable[[str, httpx.Client], Venue]
 VENUES: list[Maker] = [Binance, Okx, Bybit]
@@ -205,3 +205,24 @@ def test_bad_rows_are_found_and_named(
 def test_an_address_where_nobody_is_gets_named(address: str, message: str, client: httpx.Client) -> None:
     with pytest.raises(VenueError, match=message):
         Binance(address, client).fetch("BTCUSDT", Interval.H1, 10)
+
+
+@pytest.mark.parametrize("make", VENUES)
+def test_a_venue_lists_what_it_trades_now(make: Maker, server: VenueServer, client: httpx.Client) -> None:
+    assert make(server.url, client).symbols() == set(SYMBOLS)
+
+
+@pytest.mark.parametrize("make", VENUES)
+@pytest.mark.parametrize(
+    "body",
+    [
+        "[]",
+        "{}",
+        '{"symbols": [1], "data": [1], "code": "0", "retCode": 0, "result": {"list": [1]}}',
+        '{"symbols": [], "data": [], "code": "0", "retCode": 0, "result": {"list": []}}',
+    ],
+)
+def test_what_is_no_list_of_symbols_is_a_failure_of_the_venue(make: Maker, body: str) -> None:
+    answer = httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(200, text=body)))
+    with pytest.raises(VenueError):
+        make("https://venue.test", answer).symbols()

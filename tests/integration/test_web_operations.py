@@ -71,10 +71,12 @@ def test_the_queue_says_what_waits_and_what_runs(web: httpx.Client, redis: Redis
     empty = web.get("/api/v1/queue").json()
     assert empty == {
         "waiting": 0,
+        "fetching": 0,
         "oldest_age_s": None,
         "running": [],
         "most": settings().limits.max_queued,
         "workers": 0,
+        "ingests": 0,
     }
     ingested(stores)
     ids = [web.post(FORECASTS, json={"seed": seed}).json()["id"] for seed in range(2)]

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from services.ingest.venues.http import Answer, VenueHttp
-from services.ingest.venues.venue import FetchedKlines, Rows, closed_klines, is_time, page_back, read_rows
+from services.ingest.venues.venue import FetchedKlines, Rows, closed_klines, is_time, page_back, read_rows, read_symbols
 from shared.errors import UnknownSymbolError, VenueError
 from shared.klines import Interval
 
@@ -41,6 +41,16 @@ class Binance:
         )
         return closed_klines(self.name, now_ms, rows, rows.cells[:, CLOSE_TIME] < now_ms, count)
 
+    def symbols(self) -> frozenset[str]:
+        """All that is traded there on the spot. Raises VenueError."""
+        content = self._http.get("/api/v3/exchangeInfo", {"symbolStatus": "TRADING", "showPermissionSets": "false"})
+        self._refuse_code(content.members())
+        return read_symbols(
+            self.source,
+            content.members().get("symbols"),
+            lambda entry: entry.get("symbol") if entry.get("status") == "TRADING" else None,
+        )
+
     def _ask(self, symbol: str, interval: Interval, at_most: int, **more: int) -> Answer:
         limit = min(at_most, PAGE)
         answer = self._http.get("/api/v3/klines", {"symbol": symbol, "interval": str(interval), "limit": limit, **more})
@@ -61,4 +71,8 @@ class Binance:
             return
         if content.get("code") == UNKNOWN_SYMBOL:
             raise UnknownSymbolError(f"{self.source} knows no symbol {symbol}.")
-        raise VenueError(f"{self.source} refused the question: {content.get('msg')} (code {content.get('code')}).")
+        self._refuse_code({"code": None, **content})
+
+    def _refuse_code(self, content: dict[str, Any]) -> None:
+        if "code" in content:
+            raise VenueError(f"{self.source} refused the question: {content.get('msg')} (code {content['code']}).")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 
 from services.ingest.venues.http import Answer, VenueHttp
-from services.ingest.venues.venue import FetchedKlines, Rows, closed_klines, is_time, page_back, read_rows
+from services.ingest.venues.venue import FetchedKlines, Rows, closed_klines, is_time, page_back, read_rows, read_symbols
 from shared.errors import UnknownSymbolError, VenueError
 from shared.klines import Interval
 
@@ -35,6 +35,16 @@ class Bybit:
         )
         return closed_klines(self.name, now_ms, rows, rows.open_times_ms + interval.ms <= now_ms, count)
 
+    def symbols(self) -> frozenset[str]:
+        """All that is traded there on the spot, which comes on one page. Raises VenueError."""
+        answer = self._http.get("/v5/market/instruments-info", {"category": "spot"})
+        self._refuse(answer)
+        result = answer.members().get("result")
+        entries = result.get("list") if isinstance(result, dict) else None
+        return read_symbols(
+            self.source, entries, lambda entry: entry.get("symbol") if entry.get("status") == "Trading" else None
+        )
+
     def _ask(self, symbol: str, interval: Interval, at_most: int, **more: int) -> Answer:
         length = "D" if interval is Interval.D1 else interval.ms // 60_000
         question = {"category": "spot", "symbol": symbol, "interval": length, "limit": min(at_most, PAGE), **more}
@@ -43,10 +53,15 @@ class Bybit:
         code, message = content.get("retCode"), str(content.get("retMsg"))
         if code == BAD_PARAMETER and "symbol" in message.lower():
             raise UnknownSymbolError(f"{self.source} knows no symbol {symbol}.")
+        self._refuse(answer)
+        return answer
+
+    def _refuse(self, answer: Answer) -> None:
+        content = answer.members()
+        code, message = content.get("retCode"), str(content.get("retMsg"))
         if code != 0:
             rest = REST_S if code == TOO_MANY_VISITS else None
             raise VenueError(f"{self.source} refused the question: {message} (code {code}).", retry_after_s=rest)
-        return answer
 
     def _time(self, answer: Answer) -> int:
         told = answer.members().get("time")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from typing import Any
+
 import httpx
 
 from services.ingest.venues.http import Answer, VenueHttp
-from services.ingest.venues.venue import FetchedKlines, Rows, closed_klines, page_back, read_rows
+from services.ingest.venues.venue import FetchedKlines, Rows, closed_klines, page_back, read_rows, read_symbols
 from shared.errors import UnknownSymbolError, VenueError
 from shared.klines import Interval
 
@@ -55,6 +58,20 @@ class Okx:
         )
         return closed_klines(self.name, answer.date_ms, rows, rows.cells[:, CONFIRM] == 1, count)
 
+    def symbols(self) -> frozenset[str]:
+        """All that is traded there on the spot and can be asked for by a symbol without a dash. Raises VenueError."""
+        answer = self._http.get("/api/v5/public/instruments", {"instType": "SPOT"})
+        self._refuse(answer)
+        return read_symbols(self.source, answer.members().get("data"), self._symbol)
+
+    def _symbol(self, entry: dict[str, Any]) -> str | None:
+        instrument = str(entry.get("instId"))
+        symbol = instrument.replace("-", "")
+        with suppress(UnknownSymbolError):
+            if entry.get("state") == "live" and self._instrument(symbol) == instrument:
+                return symbol
+        return None
+
     def _instrument(self, symbol: str) -> str:
         for quote in QUOTES:
             if symbol.endswith(quote) and symbol != quote:
@@ -65,16 +82,19 @@ class Okx:
 
     def _ask(self, endpoint: str, question: dict[str, str | int], symbol: str) -> Answer:
         answer = self._http.get(f"/api/v5/market/{endpoint}", question)
+        if answer.members().get("code") == UNKNOWN_INSTRUMENT:
+            raise UnknownSymbolError(f"{self.source} knows no symbol {symbol} ({question['instId']} there).")
+        self._refuse(answer)
+        return answer
+
+    def _refuse(self, answer: Answer) -> None:
         content = answer.members()
         code = content.get("code")
-        if code == UNKNOWN_INSTRUMENT:
-            raise UnknownSymbolError(f"{self.source} knows no symbol {symbol} ({question['instId']} there).")
         if code != "0":
             rest = REST_S if code == TOO_MANY_REQUESTS else None
             raise VenueError(
                 f"{self.source} refused the question: {content.get('msg')} (code {code}).", retry_after_s=rest
             )
-        return answer
 
     def _rows(self, answer: Answer) -> Rows:
         data = answer.members().get("data")

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.ingest.venues.venue import FetchedKlines
-from shared.errors import SettingsError
+from shared.errors import SettingsError, VenueError
 from shared.klines import Interval
 
 PRICES = ("open", "high", "low", "close")
@@ -50,6 +50,9 @@ class Recorded:
         self._refuse_other_interval(times, interval)
         values = np.array([_values(row) for row in rows], dtype=np.float64)
         return FetchedKlines(self.name, "recorded", int(times.max()) + interval.ms, times, values)
+
+    def symbols(self) -> frozenset[str]:
+        raise VenueError(f"{self.source} does not say of which symbol its candles are.")
 
     def _open_time(self, row: dict[str, str]) -> int:
         try:

@@ -5,9 +5,10 @@ Nothing is checked against the rules of klines here, and nothing mended: that is
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from shared.errors import VenueError
 from shared.klines import COLUMNS, Interval, Origin
 
+SYMBOL = re.compile("[A-Z0-9]{2,20}")
 TIME_DIGITS = 15  # of a moment in ms; more of them would be no time that a calendar knows
 
 
@@ -56,6 +58,10 @@ class Venue(Protocol):
         """The last `count` closed candles, fewer where it has no more. Raises VenueError."""
         ...
 
+    def symbols(self) -> frozenset[str]:
+        """All that it trades now, as they are written here. Raises VenueError."""
+        ...
+
 
 def read_rows(source: str, rows: object, columns: Sequence[int]) -> Rows:
     """JSON rows whose first cell is the open time; `columns` are the positions of the cells to keep, in that order.
@@ -71,6 +77,21 @@ def read_rows(source: str, rows: object, columns: Sequence[int]) -> Rows:
         np.array([int(row[0]) for row in rows], dtype=np.int64),
         np.array([[_number(row[i]) for i in columns] for row in rows], dtype=np.float64).reshape(-1, len(columns)),
     )
+
+
+def read_symbols(source: str, entries: object, read: Callable[[dict[str, Any]], str | None]) -> frozenset[str]:
+    """The symbols in a list of JSON objects; `read` gives one's symbol, or None where it is not traded.
+
+    Raises VenueError where that is no such list, or an empty one. What could not be asked for here is left out.
+    """
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise VenueError(f"{source} answered with {type(entries).__name__} where a list of symbols was expected.")
+    symbols = frozenset(
+        symbol for entry in entries if isinstance(symbol := read(entry), str) and SYMBOL.fullmatch(symbol)
+    )
+    if not symbols:
+        raise VenueError(f"{source} answered with a list of symbols in which none is traded.")
+    return symbols
 
 
 def page_back(newest: Rows, older: Callable[[int, int], Rows], count: int) -> Rows:

@@ -71,6 +71,10 @@ def add_asking(api: APIBlueprint, settings: Settings, stores: Stores, now_ms: Ca
         same paths. `symbols` asks for a panel: a forecast of each, all accepted or none, with the addresses in the
         body instead of a Location; a seed that is named is used for each.
 
+        Any symbol of a venue may be asked for. Where nobody ingests it, ingest fetches its klines first: the forecast waits
+        for that (`progress.phase` says so), joins the queue afterwards, and is labelled FETCHED ONCE, since no newer one
+        follows. A fetch that comes to nothing makes it fail, with the reason. Where no ingest runs it is refused (422).
+
         `klines` brings candles of your own in place of a symbol, closed and without a gap. A body of text/csv does the
         same, with all other fields as parameters of the address, which belong to such a body alone. What comes of them is
         labelled UPLOADED DATA. Their times are UTC milliseconds, or ISO 8601 with an offset from UTC.

@@ -249,6 +249,7 @@ class QueueAnswer(QueueStatus):
 
     most: int = Field(description="waiting forecasts from which on new requests are turned away (limits.max_queued)")
     workers: int = Field(description="that gave a sign of life in the last minute")
+    ingests: int = Field(description="those that would fetch klines which nobody ingests")
 
 
 class NameableModel(Contract):

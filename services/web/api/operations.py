@@ -24,8 +24,10 @@ def add_operations(api: APIBlueprint, settings: Settings, stores: Stores, now_ms
         """How many forecasts wait, how long the next has waited, and how far those are that run."""
         now = now_ms()
         at_hand = sum(not worker.silent for worker in stores.queue.worker_statuses(now))
-        overview = stores.queue.overview(now)
-        return json_answer(QueueAnswer(**dict(overview), most=settings.limits.max_queued, workers=at_hand))
+        overview, ingests = stores.queue.overview(now), stores.queue.fetches.ingests()
+        return json_answer(
+            QueueAnswer(**dict(overview), most=settings.limits.max_queued, workers=at_hand, ingests=ingests)
+        )
 
     @api.get("/models", responses={200: ModelsAnswer, **problems()})
     def models() -> Response:

@@ -48,10 +48,10 @@ def forecaster_of(request: ForecastRequest, model: ModelIdentity) -> str:
 class BandTracker:
     """The factors of the bands, one forecast's positions after the other."""
 
-    def __init__(self, horizon: int) -> None:
+    def __init__(self, rate: float = RATE) -> None:
+        self._rate = rate
         self._first: list[Floats] = []
         self._log_factors: Floats | None = None  # [levels, horizon]
-        self._horizon = horizon
         self._tails = 1 - np.array(LEVELS)[:, None] / 100
 
     def observe(self, positions: Floats) -> None:
@@ -63,7 +63,7 @@ class BandTracker:
                 self._begin()
             return
         outside = distance > self._log_factors
-        step = RATE * (outside - self._tails)
+        step = self._rate * (outside - self._tails)
         self._log_factors = self._log_factors + np.where(np.isnan(distance), 0.0, step)
 
     def factors(self) -> Floats | None:
@@ -99,12 +99,12 @@ def position(forecast: Forecast, outcome: Floats) -> Floats:
     return np.where(np.isfinite(placed), placed, np.nan)
 
 
-def learn(scored: Sequence[Scores], horizon: int) -> SeriesCalibration | None:
+def learn(scored: Sequence[Scores]) -> SeriesCalibration | None:
     """From the scores of one forecaster, oldest first; none while there are fewer than FEWEST."""
     newest = scored[-MOST:]
     if len(newest) < FEWEST:
         return None
-    tracker = BandTracker(horizon)
+    tracker = BandTracker()
     for one in newest:
         tracker.observe(np.array([np.nan if place is None else place for place in one.position]))
     return calibration(

@@ -138,7 +138,7 @@ def _learn(stores: Stores, symbol: str, interval: Interval, origin: Origin) -> N
     for entry in stores.ledger.entries(symbol, interval, origin, newest=MOST):
         by_forecaster.setdefault(entry.forecaster, []).append(entry)
     for forecaster, entries in by_forecaster.items():
-        learned = learn([entry.scores for entry in entries if entry.scores], entries[-1].horizon)
+        learned = learn([entry.scores for entry in entries if entry.scores])
         if learned:
             stores.calibrations.save(symbol, interval, origin, forecaster, learned)
 

@@ -30,7 +30,7 @@ def walk_forward(lines: Sequence[Line], past_closes: Sequence[np.ndarray]) -> li
             own = lines[closed].entry.scores
             scored += [own] if own else []
             closed += 1
-        learned = learn(scored, forecast.request.horizon)
+        learned = learn(scored)
         said = recalibrate(forecast, learned) if learned else None
         outcome = np.array([np.nan if close is None else close for close in entry.closes])
         known_then = forecast.model_copy(update={"recalibrated": said})

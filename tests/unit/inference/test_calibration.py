@@ -22,7 +22,7 @@ from tests.builders import finished_forecast, forecast_request, kline_window, wi
 
 def coverage(positions: np.ndarray) -> np.ndarray:
     """By level: how often the band that was known before held each position; positions [n, horizon]."""
-    tracker, inside = BandTracker(positions.shape[1]), []
+    tracker, inside = BandTracker(), []
     for one in positions:
         factors = tracker.factors()
         if factors is not None:
@@ -44,17 +44,17 @@ def test_bands_follow_when_the_spread_changes() -> None:
 
 
 def test_nothing_is_known_before_enough_are_scored() -> None:
-    tracker = BandTracker(3)
+    tracker = BandTracker()
     for _ in range(FEWEST - 1):
         tracker.observe(np.ones(3))
     assert tracker.factors() is None
     tracker.observe(np.ones(3))
     assert tracker.factors() == pytest.approx(np.ones((3, 3)))
-    assert learn([], 24) is None
+    assert learn([]) is None
 
 
 def test_steps_whose_candle_is_missing_teach_nothing() -> None:
-    one, other = BandTracker(2), BandTracker(2)
+    one, other = BandTracker(), BandTracker()
     rng = np.random.default_rng(1)
     for _ in range(FEWEST):
         positions = rng.normal(size=2)

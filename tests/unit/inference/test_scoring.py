@@ -180,7 +180,7 @@ def test_a_recalibrated_forecast_is_scored_beside_the_raw_one() -> None:
     forecast, paths = finished_forecast("f", window, forecast_request(num_samples=40))
     forecast, draws = with_baselines(forecast, window)
     scores = score_forecast(forecast, paths, draws, outcome, window.values[:, 3])
-    learned = learn([scores] * FEWEST, 24)
+    learned = learn([scores] * FEWEST)
     assert learned
     said = recalibrate(forecast, learned)
     scores = score_forecast(

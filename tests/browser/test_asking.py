@@ -162,6 +162,7 @@ def test_any_symbol_of_a_venue_is_asked_for_waits_for_its_klines_and_says_that_n
 ) -> None:
     forecast_stored(stores, ingested(stores))
     ingest_alive(redis)
+    worker_alive(redis)
     open_form(page, web_address)
     assert page.locator("#ask-symbols option").evaluate_all("all => all.map(one => one.value)") == ["BTCUSDT"]
     page.get_by_label("Symbol", exact=True).fill("solusdt")

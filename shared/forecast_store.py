@@ -27,6 +27,7 @@ from shared.errors import NotFoundError
 from shared.forecast_pages import Page, merged, read_cursor
 from shared.forecasts import Forecast
 from shared.klines import ORIGINS, Interval, Origin
+from shared.ledger import Ledger
 from shared.logs import get_logger
 from shared.redis_connection import redis_errors_translated
 from shared.redis_questions import Question, ask_together
@@ -77,6 +78,7 @@ class ForecastStore:
     def __init__(self, redis: Redis, keep: int) -> None:
         self._redis = redis
         self._keep = keep
+        self.ledger = Ledger(redis)  # what became of the schedule's
 
     @redis_errors_translated()
     def save(self, forecast: Forecast, paths: NDArray[np.float32], draws: NDArray[np.float16] | None = None) -> None:

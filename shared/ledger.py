@@ -170,6 +170,16 @@ class Ledger:
     def count(self, symbol: str, interval: Interval, origin: Origin) -> int:
         return int(self._redis.zcard(_keys(symbol, interval, origin)[1]))
 
+    @redis_errors_translated()
+    def version(self, symbol: str, interval: Interval, origin: Origin) -> tuple[int, str]:
+        """How many entries there are, and the id of the newest: another one where anything was added."""
+        order = _keys(symbol, interval, origin)[1]
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.zcard(order)
+            pipe.zrange(order, -1, -1)
+            count, newest = pipe.execute()
+        return count, newest[0].decode() if newest else ""
+
 
 def _read(forecast_id: bytes, packed: bytes | None) -> LedgerEntry | None:
     """An entry, or None where another version wrote what this one cannot read."""

@@ -19,6 +19,7 @@ from shared.ledger import BandScore, EventScore, LedgerEntry, Scores
 Floats = NDArray[np.float64]
 
 FEWEST = 30  # scored forecasts before anything is claimed
+FEWEST_BLOCKS = 5  # that do not overlap; fewer tell little of how much blocks differ
 RESAMPLES = 2000
 PIT_BINS = 10
 RELIABILITY_BINS = 10
@@ -131,6 +132,7 @@ class TrackRecord(Contract):
     from_ms: int = Field(description="open time of the last candle known to the first forecast, UTC ms")
     until_ms: int
     forecasts: int = Field(description="scored ones")
+    needed: int = Field(description="scored ones before a verdict is given")
     unscored: int = Field(description="forecasts whose candles could not be had")
     incomplete: int = Field(description="scored ones of which a candle is missing")
     revised: int = Field(description="scored ones whose last known candle was changed afterwards")
@@ -182,6 +184,7 @@ def track_record(entries: Sequence[LedgerEntry], forecaster: str | None = None) 
         from_ms=scored[0][0].last_open_time_ms,
         until_ms=scored[-1][0].last_open_time_ms,
         forecasts=len(scored),
+        needed=needed(block),
         unscored=len(own) - len(scored),
         incomplete=sum(None in entry.closes for entry, _ in scored),
         revised=sum(entry.revised for entry, _ in scored),
@@ -193,7 +196,7 @@ def track_record(entries: Sequence[LedgerEntry], forecaster: str | None = None) 
         baselines=[_baseline(name, scores) for name in _common_baselines(scores)],
         best_baseline=best,
         skill=skill,
-        verdict=_verdict(skill, len(scores)),
+        verdict=_verdict(skill),
         bands=_levels([one.bands for one in scores], block),
         pit=_pit(scores),
         upside=_events([one.upside for one in scores]),
@@ -207,10 +210,10 @@ def track_record(entries: Sequence[LedgerEntry], forecaster: str | None = None) 
 
 def block_bootstrap(values: Floats, block: int, statistic: Callable[[Floats], Floats]) -> tuple[float, float] | None:
     """The 95 % interval of `statistic` of the means of values [n, k], resampled in circular blocks of `block` rows (Politis
-    and Romano 1992); none for fewer than FEWEST rows or two blocks. `statistic` maps means [resamples, k] to [resamples].
+    and Romano 1992); none for fewer rows than `needed`. `statistic` maps means [resamples, k] to [resamples].
     """
     count = len(values)
-    if count < max(FEWEST, 2 * block):
+    if count < needed(block):
         return None
     blocks = -(-count // block)
     sums = np.concatenate((np.zeros((1, values.shape[1])), np.cumsum(np.concatenate((values, values[:block])), axis=0)))
@@ -218,6 +221,11 @@ def block_bootstrap(values: Floats, block: int, statistic: Callable[[Floats], Fl
     means = (sums[starts + block] - sums[starts]).sum(axis=1) / (blocks * block)
     lower, upper = np.quantile(statistic(means), (0.025, 0.975))
     return float(lower), float(upper)
+
+
+def needed(block: int) -> int:
+    """Scored forecasts before an interval is given: FEWEST, and FEWEST_BLOCKS blocks."""
+    return max(FEWEST, FEWEST_BLOCKS * block)
 
 
 def _block_length(entries: Sequence[LedgerEntry]) -> int:
@@ -270,8 +278,8 @@ def _skill(scores: Sequence[Scores], block: int) -> tuple[str, Interval95]:
     )
 
 
-def _verdict(skill: Interval95, forecasts: int) -> Literal["too few", "edge", "no edge", "worse"]:
-    if forecasts < FEWEST or skill.lower is None or skill.upper is None:
+def _verdict(skill: Interval95) -> Literal["too few", "edge", "no edge", "worse"]:
+    if skill.lower is None or skill.upper is None:
         return "too few"
     if skill.lower > 0:
         return "edge"
@@ -377,7 +385,7 @@ def _drift(scores: Sequence[Scores], block: int, level: int = 80) -> Drift | Non
     shares = np.array([_share(one[LEVELS.index(level)].covered) for one in bands])
     recent = shares[-RECENT:]
     blocks = len(shares) // block
-    if len(shares) < 2 * FEWEST or blocks < 4:
+    if len(shares) < 2 * FEWEST or blocks < FEWEST_BLOCKS:
         return None
     means = shares[-blocks * block :].reshape(blocks, block).mean(axis=1)
     error = 2.58 * float(means.std(ddof=1)) / np.sqrt(max(1.0, len(recent) / block))

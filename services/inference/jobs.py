@@ -32,7 +32,6 @@ from shared.forecast_store import ForecastStore
 from shared.forecasts import ForecastRequest
 from shared.kline_store import KlineStore
 from shared.klines import Interval
-from shared.ledger import Ledger
 from shared.logs import get_logger
 from shared.redis_connection import wait_until_ready
 
@@ -50,7 +49,6 @@ class Workbench:
     redis: Redis
     klines: KlineStore
     forecasts: ForecastStore
-    ledger: Ledger
     calibrations: CalibrationStore
     calibrate: bool
     job_timeout_s: int
@@ -98,7 +96,7 @@ def score_series(symbol: str, interval: str) -> int:
     from services.inference.scorekeeper import Stores, score_due  # it brings libraries that a forecast does not need
 
     workbench, scored = _equipped(), 0
-    stores = Stores(workbench.klines, workbench.forecasts, workbench.ledger, workbench.calibrations)
+    stores = Stores(workbench.klines, workbench.forecasts, workbench.calibrations)
     try:
         scored = len(score_due(stores, symbol, Interval(interval), time.time_ns() // 1_000_000))
     except Exception as error:

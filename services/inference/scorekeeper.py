@@ -23,7 +23,7 @@ from shared.forecast_store import ForecastStore
 from shared.forecasts import Forecast, ModelIdentity
 from shared.kline_store import Followed, KlineStore
 from shared.klines import CLOSE, ORIGINS, Interval, Origin, utc
-from shared.ledger import Ledger, LedgerEntry, Scores
+from shared.ledger import LedgerEntry, Scores
 from shared.logs import get_logger
 
 # A venue that has gone away may come back and tell what happened; after this long nobody waits for it any more.
@@ -44,7 +44,6 @@ class Stores:
 
     klines: KlineStore
     forecasts: ForecastStore
-    ledger: Ledger
     calibrations: CalibrationStore
 
 
@@ -72,7 +71,7 @@ def score_due(stores: Stores, symbol: str, interval: Interval, now_ms: int) -> l
             if outcome is None:
                 continue
             entry = enter(forecast, outcome, _scores(stores, forecast, outcome), "schedule", now_ms)
-            if stores.ledger.add(entry):
+            if stores.forecasts.ledger.add(entry):
                 entries.append(entry)
                 log.info("forecast_scored", forecast=forecast.id, problem=entry.problem)
         # Also where this run added none: an earlier one may have died between an entry and what it teaches.
@@ -123,7 +122,7 @@ def may_have_seen(model: ModelIdentity, at_ms: int) -> bool:
 def _unscored(stores: Stores, symbol: str, interval: Interval, origin: Origin, now_ms: int) -> Iterator[Forecast]:
     """The schedule's forecasts whose last candle has closed by the clock and that have no entry, oldest first."""
     known = stores.forecasts.scheduled_ids(symbol, interval, origin)
-    for forecast_id in stores.ledger.missing(symbol, interval, origin, known):
+    for forecast_id in stores.forecasts.ledger.missing(symbol, interval, origin, known):
         try:
             forecast = stores.forecasts.load(forecast_id)
         except NotFoundError:  # retention was faster, or another version wrote it
@@ -135,7 +134,7 @@ def _unscored(stores: Stores, symbol: str, interval: Interval, origin: Origin, n
 def _learn(stores: Stores, symbol: str, interval: Interval, origin: Origin) -> None:
     """Save what the newest entries teach, for each forecaster among them."""
     by_forecaster: dict[str, list[LedgerEntry]] = {}
-    for entry in stores.ledger.entries(symbol, interval, origin, newest=MOST):
+    for entry in stores.forecasts.ledger.entries(symbol, interval, origin, newest=MOST):
         by_forecaster.setdefault(entry.forecaster, []).append(entry)
     for forecaster, entries in by_forecaster.items():
         learned = learn([entry.scores for entry in entries if entry.scores])

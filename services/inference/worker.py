@@ -34,7 +34,6 @@ from shared.forecast_queue import ForecastQueue, count_try, is_first_try, report
 from shared.forecast_store import ForecastStore
 from shared.forecasts import ForecastRequest
 from shared.kline_store import KlineStore
-from shared.ledger import Ledger
 from shared.logs import configure_logs, get_logger
 from shared.queue_overview import MODEL_FIELD, SIGN_OF_LIFE_EVERY_S
 from shared.queue_workers import WorkerName, is_gone
@@ -227,7 +226,6 @@ def run(settings: Settings) -> None:
             redis,
             KlineStore(redis, settings.retention.snapshots_per_series),
             ForecastStore(redis, settings.retention.forecasts_per_series),
-            Ledger(redis),
             CalibrationStore(redis),
             settings.calibration.enabled,
             settings.queue.job_timeout,

@@ -24,13 +24,17 @@ from services.web.live import ON_ITS_WAY
 from services.web.monte_carlo import return_estimate, return_half_width
 from services.web.notices import Notice, forecast_notices, job_notice, latest_notices, past_notice, worker_notice
 from services.web.realised import Realised, realised
+from services.web.record_page import add_record_page
+from services.web.records import Records
 from services.web.situation import Stores, freshness, next_update, read_situation
 from services.web.wording import add_wording
+from shared.calibration import forecaster_key
 from shared.errors import NotFoundError
 from shared.forecasts import Forecast, JobStatus
 from shared.klines import Interval
 from shared.prices import price
 from shared.settings import Settings
+from shared.track_record import FEWEST, TrackRecord
 
 STATIC = Path(__file__).parent / "static"
 # All that page.js imports, itself or through others; theme.js alone is no module.
@@ -43,6 +47,8 @@ SPREADS_REMEMBERED = 256  # of a forecast's paths, which never change: a number 
 
 def forecast_pages(settings: Settings, stores: Stores, now_ms: Callable[[], int]) -> Blueprint:
     pages = Blueprint("pages", __name__)
+    records = Records(stores)
+    add_record_page(pages, stores, records, lambda: _series_asked_for(settings), now_ms)
     pages.add_app_template_filter(lambda at_ms: datetime.fromtimestamp(at_ms / 1000, UTC), "moment")
     as_numbers = (formats.percent, formats.fine_percent, formats.signed_percent, formats.error_interval)
     for show in (price, *as_numbers, formats.expected_return):
@@ -95,6 +101,7 @@ def forecast_pages(settings: Settings, stores: Stores, now_ms: Callable[[], int]
         estimate = return_estimate(forecast, spread) if forecast and spread is not None else None
         shown |= {"forecast": forecast, "became": became, "estimate": estimate, "poll_s": poll_s}
         shown["page_modules"] = PAGE_MODULES
+        shown["checked"] = _checked(records, forecast) if forecast else None
         return conditional(make_response(render_template("forecast.html", **shown)))
 
     @lru_cache(maxsize=SPREADS_REMEMBERED)
@@ -106,6 +113,23 @@ def forecast_pages(settings: Settings, stores: Stores, now_ms: Callable[[], int]
             return None
 
     return pages
+
+
+def _checked(records: Records, forecast: Forecast) -> TrackRecord | None:
+    """The record of the forecasts that are made as this one is, where there are enough of them; none for uploads."""
+    request, made_by = forecast.request, forecast.provenance
+    if made_by.origin == "uploaded":
+        return None
+    forecaster = forecaster_key(
+        model_sha256=made_by.model.sha256,
+        tokenizer_sha256=made_by.model.tokenizer_sha256,
+        horizon=request.horizon,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        top_k=request.top_k,
+    )
+    record = records.read(request.symbol, request.interval, made_by.origin, forecaster).record
+    return record if record and record.forecasts >= FEWEST else None
 
 
 def _of_one(forecast: Forecast, became: Realised) -> dict[str, object]:

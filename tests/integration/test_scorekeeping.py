@@ -15,7 +15,7 @@ from shared.forecast_store import ForecastStore
 from shared.forecasts import Forecast, scheduled_forecast_id
 from shared.kline_store import KlineStore
 from shared.klines import CLOSE, Interval, KlineWindow, Origin
-from shared.ledger import Ledger, LedgerEntry
+from shared.ledger import LedgerEntry
 from tests.builders import finished_forecast, forecast_request, kline_window, with_baselines
 
 H1 = Interval.H1
@@ -24,7 +24,7 @@ LONG = kline_window(700)
 
 @pytest.fixture
 def stores(redis: Redis) -> Stores:
-    return Stores(KlineStore(redis, 500), ForecastStore(redis, 500), Ledger(redis), CalibrationStore(redis))
+    return Stores(KlineStore(redis, 500), ForecastStore(redis, 500), CalibrationStore(redis))
 
 
 def rows(first: int, end: int, of: KlineWindow = LONG) -> KlineWindow:
@@ -58,7 +58,7 @@ def test_a_forecast_is_scored_when_its_last_candle_has_closed_and_only_once(stor
     assert (entry.problem, entry.revised, entry.made_for, entry.venue) == (None, False, "schedule", "binance")
     assert entry.scores
     assert score(stores, 425) == []
-    assert stores.ledger.entries("BTCUSDT", H1, "live") == [entry]
+    assert stores.forecasts.ledger.entries("BTCUSDT", H1, "live") == [entry]
 
 
 def test_the_outcome_comes_from_the_forecasts_own_venue(stores: Stores) -> None:
@@ -112,7 +112,7 @@ def test_series_that_are_not_live_have_a_ledger_of_their_own(stores: Stores, ori
     stores.klines.save(rows(24, 424, made_up))
     (entry,) = score(stores, 424)
     assert entry.origin == origin
-    assert stores.ledger.count("BTCUSDT", H1, "live") == 0
+    assert stores.forecasts.ledger.count("BTCUSDT", H1, "live") == 0
 
 
 def test_what_is_scored_teaches_the_next_forecast_of_the_same_forecaster(stores: Stores) -> None:

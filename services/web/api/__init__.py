@@ -15,6 +15,7 @@ from services.web.api.operations import add_operations
 from services.web.api.outcome import add_outcome
 from services.web.api.parts import add_parts
 from services.web.api.reading import add_reading
+from services.web.api.record import add_record
 from services.web.situation import Stores
 from shared.settings import Settings
 
@@ -35,5 +36,6 @@ def forecast_api(settings: Settings, stores: Stores, now_ms: Callable[[], int]) 
     add_parts(api, stores)
     add_outcome(api, stores, now_ms)
     add_exports(api, stores)
+    add_record(api, settings, stores)
     add_events(api, settings, stores, now_ms)
     return api

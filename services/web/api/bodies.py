@@ -14,11 +14,14 @@ from services.web.api.contracts import (
     ForecastPath,
     ForecastsQuery,
     LatestQuery,
+    LedgerPageQuery,
+    LedgerQuery,
     OnePath,
     ProbabilityQuery,
     QuantileRowsQuery,
     QuantilesQuery,
     SeriesQuery,
+    TrackRecordQuery,
 )
 from services.web.problems import Refused
 from shared.errors import NotFoundError, RequestError
@@ -34,6 +37,9 @@ QUERIES = {
         QuantileRowsQuery,
         LatestQuery,
         ProbabilityQuery,
+        LedgerQuery,
+        LedgerPageQuery,
+        TrackRecordQuery,
     )
 }
 

@@ -23,14 +23,17 @@ from shared.forecasts import (
     Wishes,
 )
 from shared.kline_store import SeriesStatus
-from shared.klines import Interval
+from shared.klines import IngestedOrigin, Interval
+from shared.ledger import LedgerEntry
 from shared.queue_overview import LoadedModel, QueueStatus, WorkerStatus
 from shared.settings import ModelName, Symbol
+from shared.track_record import ForecasterRecord, TrackRecord
 
 WRITE_TOKEN = "write_token"  # noqa: S105 - the security scheme's name in the API description
 SYMBOL = "2 to 20 capital letters and digits, as in BTCUSDT; left out: the configured one"
 QUANTILES = r"^0?\.[0-9]{0,5}[1-9]0{0,5}(,0?\.[0-9]{0,5}[1-9]0{0,5}){0,31}$"
 QUANTILES_IN_WORDS = "up to 32 numbers above 0 and below 1, comma-separated, as in 0.1,0.5,0.9"
+ORIGIN = "one of live, recorded, simulated; left out: what the series is made of now"
 INTERVAL = "one of " + ", ".join(interval.value for interval in Interval) + "; left out: the configured one"
 
 
@@ -242,6 +245,43 @@ class SeriesAnswer(Contract):
 
 class WorkersAnswer(Contract):
     workers: list[WorkerStatus] = Field(description="those whose registration is alive, by name")
+
+
+class TrackRecordQuery(SeriesQuery):
+    origin: IngestedOrigin | None = Field(None, description=ORIGIN)
+    forecaster: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{16}$",
+        description="16 hexadecimal digits, as in `forecasters`; left out: that of the newest forecast",
+    )
+
+
+class LedgerQuery(SeriesQuery):
+    origin: IngestedOrigin | None = Field(None, description=ORIGIN)
+    from_ms: int = Field(0, ge=0, lt=10**14, description="last known candles that opened from then on, UTC ms")
+    until_ms: int | None = Field(None, ge=0, lt=10**14, description="and before then, UTC ms; left out: all since")
+
+
+class LedgerPageQuery(LedgerQuery):
+    limit: int = Field(100, ge=1, le=1000, description="a whole number from 1 to 1000")
+
+
+class LedgerAnswer(Contract):
+    """Entries, newest first: at least as many as asked for, where there are, since those of one candle stay together."""
+
+    entries: list[LedgerEntry]
+    next: str | None = Field(description="where the next page is; none on the last one")
+
+
+class TrackRecordAnswer(Contract):
+    """What the ledger of one series and origin says together."""
+
+    symbol: str
+    interval: Interval
+    origin: IngestedOrigin
+    entries: int = Field(description="in the ledger, all forecasters together")
+    record: TrackRecord | None = Field(description="none before a forecast was scored")
+    forecasters: list[ForecasterRecord] = Field(description="each way of forecasting that was scored, the newest first")
 
 
 class QueueAnswer(QueueStatus):

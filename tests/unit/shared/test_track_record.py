@@ -107,7 +107,7 @@ def test_nothing_is_claimed_of_too_few() -> None:
     record = track_record(entries(FEWEST - 1))
     assert record
     assert record.verdict == "too few"
-    assert (record.skill.lower, record.drift) == (None, None)
+    assert (record.skill.lower, record.drift, record.needed) == (None, None, FEWEST)
     assert track_record([]) is None
 
 
@@ -159,7 +159,7 @@ def test_the_bootstrap_gives_the_interval_of_independent_values_and_a_wider_one_
 
 @pytest.mark.parametrize("rows", [FEWEST - 1, 50])
 def test_the_bootstrap_says_nothing_of_too_few(rows: int) -> None:
-    assert block_bootstrap(np.zeros((rows, 1)), 26, mean) is None
+    assert block_bootstrap(np.zeros((rows, 1)), 11, mean) is None
 
 
 def test_periods_hold_every_forecast_and_the_worst_come_first() -> None:

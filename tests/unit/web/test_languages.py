@@ -13,7 +13,17 @@ from services.web.languages import LANGUAGES, Saying, in_english, language_of, t
 from shared.klines import ORIGINS
 
 WEB = Path(__file__).parents[3] / "services" / "web"
-DYNAMIC = ("unit.", "error.", "job.", "facts.source_", "facts.origin_", "facts.defect_", "figure.no_amplification_")
+DYNAMIC = (
+    "baseline.",
+    "record.verdict.",
+    "unit.",
+    "error.",
+    "job.",
+    "facts.source_",
+    "facts.origin_",
+    "facts.defect_",
+    "figure.no_amplification_",
+)
 OTHERS = [language for language in LANGUAGES if language != "en"]
 
 

@@ -1,0 +1,116 @@
+"""Entries of a ledger as flat rows, one for each forecast, for tables and data frames."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from io import BytesIO, StringIO
+
+import pyarrow
+import pyarrow.parquet
+
+from shared.ledger import EventScore, LedgerEntry
+
+LEVELS = (50, 80, 95)
+
+
+def ledger_csv(entries: Sequence[LedgerEntry]) -> str:
+    text = StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(SCHEMA.names), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_row(entry) for entry in entries)
+    return text.getvalue()
+
+
+def ledger_parquet(entries: Sequence[LedgerEntry]) -> bytes:
+    file = BytesIO()
+    table = pyarrow.Table.from_pylist([_row(entry) for entry in entries], schema=SCHEMA)
+    pyarrow.parquet.write_table(table, file, compression="zstd")
+    return file.getvalue()
+
+
+def _row(entry: LedgerEntry) -> dict[str, object]:
+    scores = entry.scores
+    row: dict[str, object] = {name: getattr(entry, name) for name in NAMED}
+    row["interval"] = str(entry.interval)
+    if scores is None:
+        return row
+    beside = scores.recalibrated
+    row |= {
+        "crps": scores.crps,
+        "error_of_mean": scores.error_of_mean,
+        "error_of_median": scores.error_of_median,
+        **{f"covered_{band.level}": _share(band.covered) for band in scores.bands},
+        **{f"interval_score_{band.level}": band.interval_score for band in scores.bands},
+        **{f"recalibrated_covered_{band.level}": _share(band.covered) for band in (beside.bands if beside else [])},
+        **_event("upside", scores.upside),
+        **_event("amplification", scores.volatility_amplification),
+        **{f"crps_{name}": one.crps for name, one in scores.baselines.items() if f"crps_{name}" in SCHEMA.names},
+    }
+    return row
+
+
+def _event(name: str, event: EventScore | None) -> dict[str, object]:
+    return {name: event.probability, f"{name}_happened": event.happened} if event else {}
+
+
+def _share(covered: Sequence[bool | None]) -> float:
+    known = [step for step in covered if step is not None]
+    return sum(known) / len(known)
+
+
+NAMED = (
+    "forecast_id",
+    "symbol",
+    "venue",
+    "origin",
+    "made_for",
+    "last_open_time_ms",
+    "last_close",
+    "horizon",
+    "num_samples",
+    "temperature",
+    "top_p",
+    "top_k",
+    "model",
+    "model_sha256",
+    "forecaster",
+    "seen_in_training",
+    "scored_at_ms",
+    "revised",
+    "problem",
+)
+_WHOLE = {"last_open_time_ms", "horizon", "num_samples", "top_k", "scored_at_ms"}
+_TRUTH = {"seen_in_training", "revised", "upside_happened", "amplification_happened"}
+_FLOATS = {"last_close", "temperature", "top_p"}
+
+
+def _kind(name: str) -> pyarrow.DataType:
+    if name in _WHOLE:
+        return pyarrow.int64()
+    if name in _TRUTH:
+        return pyarrow.bool_()
+    return pyarrow.float64() if name in _FLOATS or name not in {*NAMED, "interval"} else pyarrow.string()
+
+
+SCHEMA = pyarrow.schema(
+    [
+        pyarrow.field(name, _kind(name))
+        for name in (
+            *NAMED,
+            "interval",
+            "crps",
+            "error_of_mean",
+            "error_of_median",
+            *(f"{kind}_{level}" for kind in ("covered", "interval_score", "recalibrated_covered") for level in LEVELS),
+            "upside",
+            "upside_happened",
+            "amplification",
+            "amplification_happened",
+            *(
+                f"crps_{name}"
+                for name in ("last_price", "random_walk", "random_walk_ewma", "bootstrap", "bootstrap_ewma")
+            ),
+        )
+    ]
+)

@@ -1,0 +1,56 @@
+"""The track record as people read it: in both languages, on a phone, dark and light, and from the dashboard."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+from redis import Redis
+
+from services.web.situation import Stores
+from tests.browser.conftest import OpenPage
+from tests.browser.test_page import drawn
+from tests.integration.test_web_record import SCORED, scored
+from tests.web_server import ingested, worker_alive
+
+CONTRAST = (Path(__file__).parent / "contrast.js").read_text()
+
+
+@pytest.fixture(autouse=True)
+def _scored(redis: Redis, stores: Stores) -> None:
+    history = scored(redis)
+    ingested(stores, last_open_time_ms=history.last_open_time_ms)
+    worker_alive(redis)
+
+
+def test_from_the_dashboard_to_the_record_and_on_to_a_miss(page: Page, web_address: str) -> None:
+    page.goto(web_address)
+    drawn(page)
+    expect(page.locator(".caution")).to_contain_text(f"CHECKED against {SCORED} outcomes.")
+    page.locator(".caution").get_by_role("link", name="Track record").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Track record")
+    expect(page.locator("#coverage")).to_be_visible()
+    expect(page.get_by_role("row", name=re.compile("^random walk, EWMA"))).to_be_visible()
+    page.locator("section", has=page.locator("#worst")).get_by_role("link").first.click()
+    drawn(page)
+    expect(page.locator(".notice-title", has_text="PAST FORECAST")).to_be_visible()
+
+
+def test_the_record_speaks_chinese(open_page: OpenPage, web_address: str) -> None:
+    page = open_page(locale="zh-CN")
+    page.goto(f"{web_address}/track-record")
+    expect(page.get_by_role("heading", level=1)).to_have_text("预测记录")
+    words = {word.lower() for word in re.findall(r"\b[A-Za-z]{2,}\b", page.locator("main").inner_text())}
+    assert words <= set("btcusdt kronos small crps ewma brier pit top csv parquet json utc".split())  # noqa: SIM905
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_record_is_readable_on_a_phone(open_page: OpenPage, web_address: str, scheme: str) -> None:
+    page = open_page(viewport={"width": 390, "height": 844}, color_scheme=scheme)
+    page.goto(f"{web_address}/track-record")
+    expect(page.locator("#crps")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    weak = [f"{one['ratio']:.2f} {one['text']}" for one in page.evaluate(CONTRAST) if one["ratio"] < 4.5]
+    assert weak == []

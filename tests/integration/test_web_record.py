@@ -1,0 +1,178 @@
+"""The ledger and the track record over HTTP, as the API answers and as the page tells it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from io import BytesIO
+
+import httpx
+import pandas as pd
+import pytest
+from redis import Redis
+
+from services.inference.calibration import FEWEST
+from services.inference.scorekeeper import Stores as ScoringStores
+from services.inference.scorekeeper import score_due
+from services.web.situation import Stores
+from shared.calibration_store import CalibrationStore
+from shared.forecast_store import ForecastStore
+from shared.kline_store import KlineStore
+from shared.klines import KlineWindow, Origin
+from shared.ledger import Ledger, LedgerEntry
+from tests.builders import finished_forecast, forecast_request, kline_window, with_baselines
+from tests.web_server import HOUR_MS, ingested, newest_closed_candle
+
+SCORED = FEWEST + 24
+
+
+def scored(redis: Redis, count: int = SCORED, *, origin: Origin = "live") -> KlineWindow:
+    """Hourly forecasts of the schedule whose candles have closed, the last of them just now; all scored."""
+    stores = ScoringStores(KlineStore(redis, 500), ForecastStore(redis, 500), CalibrationStore(redis))
+    venue = "binance" if origin == "live" else origin
+    candles = 100 + count + 24
+    history = kline_window(
+        candles, venue=venue, origin=origin, start_ms=newest_closed_candle() - (candles - 1) * HOUR_MS
+    )
+    for end in range(100, 100 + count):
+        window = replace(
+            history, open_times_ms=history.open_times_ms[end - 100 : end], values=history.values[end - 100 : end]
+        )
+        request = forecast_request(stores.klines.save(window), num_samples=40)
+        forecast, paths = finished_forecast(f"BTCUSDT-1h-{origin}-{end}", window, request, seed=end)
+        forecast, draws = with_baselines(forecast, window)
+        stores.forecasts.save(forecast, paths, draws)
+    stores.klines.save(history)
+    assert len(score_due(stores, "BTCUSDT", history.interval, history.last_close_time_ms)) == count
+    return history
+
+
+def test_the_record_says_how_the_model_did_beside_the_baselines(web: httpx.Client, redis: Redis) -> None:
+    scored(redis)
+    answer = web.get("/api/v1/track-record").json()
+    record = answer["record"]
+    assert (answer["origin"], answer["entries"], record["forecasts"]) == ("live", SCORED, SCORED)
+    assert record["skill"]["value"] == pytest.approx(
+        1 - record["crps"] / min(one["crps"] for one in record["baselines"])
+    )
+    assert [band["level"] for band in record["bands"]] == [50, 80, 95]
+    assert [one["forecaster"] for one in answer["forecasters"]] == [record["forecaster"]["forecaster"]]
+
+
+def test_nothing_scored_is_said_and_no_error(web: httpx.Client) -> None:
+    answer = web.get("/api/v1/track-record")
+    assert (answer.status_code, answer.json()["record"], answer.json()["forecasters"]) == (200, None, [])
+    page = web.get("/track-record")
+    assert page.status_code == 200
+    assert "NOTHING SCORED YET" in page.text
+    assert "<table" not in page.text
+
+
+def test_a_new_entry_is_in_the_next_answer(web: httpx.Client, redis: Redis) -> None:
+    scored(redis, 3)
+    first = web.get("/api/v1/track-record").json()
+    entry = web.get("/api/v1/ledger").json()["entries"][0]
+    again = LedgerEntry.model_validate({**entry, "forecast_id": "another", "last_open_time_ms": 0})
+    assert Ledger(redis).add(again)
+    assert web.get("/api/v1/track-record").json()["entries"] == first["entries"] + 1 == 4
+
+
+def test_the_ledger_is_paged_newest_first_and_nothing_is_left_out(web: httpx.Client, redis: Redis) -> None:
+    scored(redis)
+    address, pages = "/api/v1/ledger?limit=20", []
+    while address:
+        answer = web.get(address).json()
+        pages.append([entry["forecast_id"] for entry in answer["entries"]])
+        address = answer["next"]
+    ids = [one for page in pages for one in page]
+    assert ids == [f"BTCUSDT-1h-live-{end}" for end in reversed(range(100, 100 + SCORED))]
+    assert [len(page) for page in pages] == [20, 20, SCORED - 40]
+
+
+def test_the_ledger_as_csv_and_parquet_has_the_same_rows(web: httpx.Client, redis: Redis) -> None:
+    scored(redis, 5)
+    from_csv = pd.read_csv(BytesIO(web.get("/api/v1/ledger.csv").content))
+    from_parquet = pd.read_parquet(BytesIO(web.get("/api/v1/ledger.parquet").content))
+    assert list(from_csv.columns) == list(from_parquet.columns)
+    assert from_csv["forecast_id"].tolist() == from_parquet["forecast_id"].tolist()
+    assert from_csv["crps"].to_numpy() == pytest.approx(from_parquet["crps"].to_numpy())
+    entries = web.get("/api/v1/ledger").json()["entries"]
+    assert from_csv["crps_random_walk"].tolist() == pytest.approx(
+        [entry["scores"]["baselines"]["random_walk"]["crps"] for entry in entries]
+    )
+
+
+def test_live_and_simulated_never_mix(web: httpx.Client, redis: Redis) -> None:
+    scored(redis, 4)
+    scored(redis, 3, origin="simulated")
+    assert web.get("/api/v1/ledger").json()["entries"][0]["origin"] == "live"
+    assert {one["origin"] for one in web.get("/api/v1/ledger?origin=simulated").json()["entries"]} == {"simulated"}
+    counts = [web.get(f"/api/v1/track-record?origin={one}").json()["entries"] for one in ("live", "simulated")]
+    assert counts == [4, 3]
+    assert "SIMULATED DATA" in web.get("/track-record?origin=simulated").text
+    assert "SIMULATED DATA" not in web.get("/track-record?origin=live").text
+
+
+def test_the_page_claims_no_more_than_its_interval_bears(web: httpx.Client, redis: Redis) -> None:
+    scored(redis)
+    page = web.get("/track-record").text
+    assert "TOO FEW SCORED YET" in page
+    assert f"{SCORED} of 120 forecasts are scored" in page, "five horizons of a day that do not overlap"
+    record = web.get("/api/v1/track-record").json()["record"]
+    assert (record["verdict"], record["needed"], record["skill"]["lower"]) == ("too few", 120, None)
+
+
+@pytest.mark.parametrize(
+    ("times", "title"), [(0.5, "BETTER THAN EVERY BASELINE"), (1.0, "NO EDGE"), (2.0, "WORSE THAN THE BEST BASELINE")]
+)
+def test_a_verdict_is_in_big_letters(web: httpx.Client, redis: Redis, times: float, title: str) -> None:
+    scored(redis, 3)
+    entry = LedgerEntry.model_validate(web.get("/api/v1/ledger").json()["entries"][0])
+    assert entry.scores
+    plain = min(one.crps for one in entry.scores.baselines.values())
+    redis.flushdb()
+    for day in range(40):  # the best baseline's CRPS times the same, a little more and less by turns
+        crps = plain * times * (1 + 0.1 * (-1) ** day)
+        scores = entry.scores.model_copy(update={"crps": crps})
+        at_ms = entry.last_open_time_ms - day * 24 * HOUR_MS
+        another = {
+            "forecast_id": f"times-{times:g}-{day}".replace(".", "-"),
+            "last_open_time_ms": at_ms,
+            "scores": scores,
+        }
+        assert Ledger(redis).add(entry.model_copy(update=another))
+    page = web.get("/track-record").text
+    assert title in page
+    assert "40 forecasts: skill" in page
+
+
+def test_the_page_names_every_baseline_and_speaks_chinese(web: httpx.Client, redis: Redis) -> None:
+    scored(redis, 3)
+    page = web.get("/track-record").text
+    assert "random walk, EWMA(0.97)" in page
+    assert "重新校准" in web.get("/track-record?lang=zh").text
+
+
+def test_the_dashboard_says_what_its_bands_have_held_so_far(web: httpx.Client, redis: Redis, stores: Stores) -> None:
+    history = scored(redis)
+    ingested(stores, last_open_time_ms=history.last_open_time_ms)
+    forecast = "BTCUSDT-1h-live-130"
+    page = web.get(f"/forecasts/{forecast}").text
+    share = web.get("/api/v1/track-record").json()["record"]["bands"][1]["covered"]["value"]
+    assert f"CHECKED against {SCORED} outcomes." in page
+    assert f"{share * 100:.1f}\u00a0%" in page
+    assert "UNCALIBRATED" not in page
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("origin=uploaded", "origin is 'uploaded', but allowed is"),
+        ("forecaster=nobody", "forecaster is 'nobody', but allowed is"),
+        ("symbol=btc", "symbol is 'btc', but allowed is"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_in_one_sentence(web: httpx.Client, query: str, said: str) -> None:
+    answer = web.get(f"/api/v1/track-record?{query}")
+    assert answer.status_code == 422
+    assert said in answer.json()["detail"]
+    assert web.get(f"/track-record?{query}").status_code == (404 if "forecaster" not in query else 200)

@@ -7,7 +7,6 @@ is missing to the next run. How a forecast is scored is in `scoring`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from services.inference.calibration import MOST, forecaster_of, learn
 from services.inference.scoring.verdict import score_forecast
 from shared.calibration_store import CalibrationStore
+from shared.due_forecasts import due_forecasts
 from shared.errors import KlineError, NotFoundError
 from shared.forecast_store import ForecastStore
 from shared.forecasts import Forecast, ModelIdentity
@@ -66,7 +66,7 @@ def score_due(stores: Stores, symbol: str, interval: Interval, now_ms: int) -> l
     scored = []
     for origin in ORIGINS:
         entries = []
-        for forecast in _unscored(stores, symbol, interval, origin, now_ms):
+        for forecast in due_forecasts(stores.forecasts, symbol, interval, origin, now_ms):
             outcome = _outcome(stores.klines, forecast, now_ms)
             if outcome is None:
                 continue
@@ -117,18 +117,6 @@ def may_have_seen(model: ModelIdentity, at_ms: int) -> bool:
     published nor bundled nothing is known; they are taken to descend from the published ones.
     """
     return at_ms < (BUNDLED_TRAINED_UNTIL_MS if model.source == "bundled" else PUBLISHED_TRAINED_UNTIL_MS)
-
-
-def _unscored(stores: Stores, symbol: str, interval: Interval, origin: Origin, now_ms: int) -> Iterator[Forecast]:
-    """The schedule's forecasts whose last candle has closed by the clock and that have no entry, oldest first."""
-    known = stores.forecasts.scheduled_ids(symbol, interval, origin)
-    for forecast_id in stores.forecasts.ledger.missing(symbol, interval, origin, known):
-        try:
-            forecast = stores.forecasts.load(forecast_id)
-        except NotFoundError:  # retention was faster, or another version wrote it
-            continue
-        if forecast.open_times_ms[-1] + interval.ms <= now_ms:
-            yield forecast
 
 
 def _learn(stores: Stores, symbol: str, interval: Interval, origin: Origin) -> None:

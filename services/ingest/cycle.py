@@ -10,6 +10,7 @@ from typing import cast
 from services.ingest.market import Found, Market
 from services.ingest.schedule import due_open_time, next_fetch_time
 from services.ingest.venue_clock import VenueClock
+from shared.due_forecasts import due_forecasts
 from shared.errors import KronosLiveError
 from shared.forecast_queue import ForecastQueue
 from shared.forecast_store import ForecastStore
@@ -54,7 +55,7 @@ class Cycle:
         snapshot_id = self._klines.save(found.window)
         if self._save_status(found, snapshot_id):
             self._enqueue(found.window, snapshot_id)
-            self._queue.enqueue_scoring(self._symbol, self._interval, found.window.last_open_time_ms)
+            self._enqueue_scoring(found.window)
         return found.window.origin != "simulated"
 
     def report_failure(self, error: KronosLiveError, next_fetch_at_ms: int) -> None:
@@ -129,3 +130,9 @@ class Cycle:
             about.info("forecast_enqueued")
         else:
             about.info("forecast_already_enqueued", reason="another ingest, or this one before a restart, was first")
+
+    def _enqueue_scoring(self, window: KlineWindow) -> None:
+        """Have those forecasts scored whose last candle this window brings, or an earlier one."""
+        due = due_forecasts(self._forecasts, self._symbol, self._interval, window.origin, window.last_close_time_ms)
+        if next(due, None) and self._queue.enqueue_scoring(self._symbol, self._interval, window.last_open_time_ms):
+            log.info("scoring_enqueued", series=str(self.series), candle=utc(window.last_open_time_ms))

@@ -93,6 +93,25 @@ def test_two_ingests_that_see_the_same_candle_make_one_forecast(
     assert ingest.queue.waiting() == 1
 
 
+def test_forecasts_whose_candles_have_closed_are_given_to_be_scored_once(
+    ingest: Ingest, server: VenueServer, redis: Redis, clock: Clock
+) -> None:
+    ingest.cycle.run(None)
+    known = ingest.klines.load(str(ingest.status.snapshot_id))
+    request = forecast_request(ingest.status.snapshot_id or "", horizon=2)
+    ingest.forecasts.save(*finished_forecast(FORECAST_ID, known, request))
+    scoring = "score-BTCUSDT-1h-{}".format
+    clock.at_ms += HOUR_MS
+    ingest.cycle.run(None)
+    assert not Job.exists(scoring(DUE_MS + HOUR_MS), connection=redis), "one of its two candles has not closed yet"
+    clock.at_ms += HOUR_MS
+    ingest.cycle.run(None)
+    Ingest(ingest_settings(server.url), redis, clock).cycle.run(None)
+    job = Job.fetch(scoring(DUE_MS + 2 * HOUR_MS), connection=redis, serializer=JSONSerializer)
+    assert (job.func_name, list(job.args)) == ("services.inference.jobs.score_series", ["BTCUSDT", "1h"])
+    assert ingest.queue.waiting() == 4, "three forecasts and one scoring"
+
+
 def test_a_forecast_that_is_stored_is_not_made_again(ingest: Ingest, server: VenueServer) -> None:
     ingest.forecasts.save(
         *finished_forecast(FORECAST_ID, ingest.market.find(None, may_simulate=False).window, forecast_request())

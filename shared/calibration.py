@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from pydantic import Field
 
 from shared.contract import Contract
@@ -30,11 +28,3 @@ class SeriesCalibration(Contract):
     bands: list[BandFactors]
     upside: BetaMap | None
     volatility_amplification: BetaMap | None
-
-
-def forecaster_key(
-    *, model_sha256: str, tokenizer_sha256: str, horizon: int, temperature: float, top_p: float, top_k: int
-) -> str:
-    """The same for forecasts that can teach each other: of the same weights, horizon and sampling."""
-    named = f"{model_sha256}|{tokenizer_sha256}|{horizon}|{temperature:g}|{top_p:g}|{top_k}"
-    return hashlib.sha256(named.encode()).hexdigest()[:16]

@@ -1,6 +1,6 @@
 """What scored forecasts taught, by series and forecaster, in Redis. The only room that knows this key.
 
-kronos:calibration:<symbol>:<interval>:<origin>    hash <forecaster_key> -> SeriesCalibration (JSON)
+kronos:calibration:<symbol>:<interval>:<origin>    hash <forecaster_of> -> SeriesCalibration (JSON)
 """
 
 from __future__ import annotations

@@ -403,6 +403,13 @@ def seed_of(forecast_id: str) -> int:
     return int.from_bytes(hashlib.sha256(forecast_id.encode()).digest()[:8], "big") & SEED_LIMIT
 
 
+def forecaster_of(request: ForecastRequest, model: ModelIdentity) -> str:
+    """Whose forecasts can be scored and learned from together: those of the same weights, horizon and sampling."""
+    sampling = f"{request.temperature:g}|{request.top_p:g}|{request.top_k}"
+    named = f"{model.sha256}|{model.tokenizer_sha256}|{request.horizon}|{sampling}"
+    return hashlib.sha256(named.encode()).hexdigest()[:16]
+
+
 def adhoc_forecast_id() -> str:
     """A new id for a forecast that a person asked for."""
     return f"adhoc-{uuid4().hex[:16]}"

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.calibration import BandFactors, BetaMap, SeriesCalibration, forecaster_key
-from shared.forecasts import Band, Forecast, ForecastRequest, ModelIdentity, Probability, Recalibrated
+from shared.calibration import BandFactors, BetaMap, SeriesCalibration
+from shared.forecasts import Band, Forecast, Probability, Recalibrated
 from shared.ledger import EventScore, Scores
 
 LEVELS = (50, 80, 95)
@@ -31,18 +31,6 @@ SMALLEST = 1e-6  # of a position, whose logarithm is taken
 CLOSEST_TO_CERTAIN = 0.005  # 30 or 200 paths tell nothing finer
 
 Floats = NDArray[np.float64]
-
-
-def forecaster_of(request: ForecastRequest, model: ModelIdentity) -> str:
-    """Whose forecasts can teach this one: those of the same weights, horizon and sampling."""
-    return forecaster_key(
-        model_sha256=model.sha256,
-        tokenizer_sha256=model.tokenizer_sha256,
-        horizon=request.horizon,
-        temperature=request.temperature,
-        top_p=request.top_p,
-        top_k=request.top_k,
-    )
 
 
 class BandTracker:

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from services.inference.baselines import Baselines, state_baselines
-from services.inference.calibration import forecaster_of, recalibrate
+from services.inference.calibration import recalibrate
 from services.inference.checkpoints import ModelDescription, ModelPolicy, load_model
 from services.inference.context import Context, prepare_context
 from services.inference.engine import Engine, pack
@@ -46,6 +46,7 @@ from shared.forecasts import (
     Probability,
     Provenance,
     StepStatistics,
+    forecaster_of,
 )
 from shared.klines import CLOSE, COLUMNS, Interval, KlineWindow, utc
 from shared.logs import get_logger

@@ -14,13 +14,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from services.inference.calibration import MOST, forecaster_of, learn
+from services.inference.calibration import MOST, learn
 from services.inference.scoring.verdict import score_forecast
 from shared.calibration_store import CalibrationStore
 from shared.due_forecasts import due_forecasts
 from shared.errors import KlineError, NotFoundError
 from shared.forecast_store import ForecastStore
-from shared.forecasts import Forecast, ModelIdentity
+from shared.forecasts import Forecast, ModelIdentity, forecaster_of
 from shared.kline_store import Followed, KlineStore
 from shared.klines import CLOSE, ORIGINS, Interval, Origin, utc
 from shared.ledger import LedgerEntry, Scores

@@ -28,9 +28,8 @@ from services.web.record_page import add_record_page
 from services.web.records import Records
 from services.web.situation import Stores, freshness, next_update, read_situation
 from services.web.wording import add_wording
-from shared.calibration import forecaster_key
 from shared.errors import NotFoundError
-from shared.forecasts import Forecast, JobStatus
+from shared.forecasts import Forecast, JobStatus, forecaster_of
 from shared.klines import Interval
 from shared.prices import price
 from shared.settings import Settings
@@ -120,14 +119,7 @@ def _checked(records: Records, forecast: Forecast) -> TrackRecord | None:
     request, made_by = forecast.request, forecast.provenance
     if made_by.origin == "uploaded":
         return None
-    forecaster = forecaster_key(
-        model_sha256=made_by.model.sha256,
-        tokenizer_sha256=made_by.model.tokenizer_sha256,
-        horizon=request.horizon,
-        temperature=request.temperature,
-        top_p=request.top_p,
-        top_k=request.top_k,
-    )
+    forecaster = forecaster_of(request, made_by.model)
     record = records.read(request.symbol, request.interval, made_by.origin, forecaster).record
     return record if record and record.forecasts >= FEWEST else None
 

@@ -11,6 +11,12 @@ from typing import Any
 
 from shared.track_record import EventRecord, LevelRecord, TrackRecord
 
+# Numbers alone, since Plotly knows the names of months in English only; the hour where a day has several ticks.
+DATES = [
+    {"dtickrange": [None, 86_399_999], "value": "%H:%M\n%m-%d"},
+    {"dtickrange": [86_400_000, None], "value": "%m-%d\n%Y"},
+]
+
 Trace = dict[str, Any]
 Say = Callable[..., str]  # the words of a key in the page's language, with its values
 
@@ -44,7 +50,7 @@ def _skill(record: TrackRecord, say: Say) -> dict[str, Any]:
     middles = [(one.from_ms + one.until_ms) // 2 for one in periods]
     trace = _line("raw", middles, [one.skill for one in periods], say("record_chart.skill_short"), "%{y:+.1%}")
     layout = {
-        "xaxis": {"type": "date", "title": {"text": "UTC"}, "tickformat": "%Y-%m-%d"},
+        "xaxis": {"type": "date", "title": {"text": "UTC"}, "nticks": 5, "tickformatstops": DATES},
         "yaxis": {"tickformat": "+.0%", "rangemode": "tozero"},
         "shapes": [_across(0.0)],
     }

@@ -37,9 +37,9 @@ def record_charts(record: TrackRecord, say: Say) -> list[dict[str, Any]]:
             beside.volatility_amplification if beside else None,
         ),
     ]
-    for number, (name, title, raw, recalibrated) in enumerate(events, 1):
-        if raw:
-            charts.append((name, title, f"event-{number}", _reliability(raw, recalibrated, say)))
+    told = [(name, title, raw, recalibrated) for name, title, raw, recalibrated in events if raw]
+    for number, (name, title, raw, recalibrated) in enumerate(told, 1):  # as the page numbers its tables
+        charts.append((name, title, f"event-{number}", _reliability(raw, recalibrated, say)))
     charts.append(("pit", say("record_chart.pit"), "pit", _pit(record.pit, say)))
     return [{"name": name, "title": title, "table": table, "figure": figure} for name, title, table, figure in charts]
 

@@ -295,7 +295,7 @@ def _levels(bands: Sequence[Sequence[BandScore]], block: int) -> list[LevelRecor
             LevelRecord(
                 level=level,
                 covered=_mean_interval(np.nanmean(inside, axis=1), block),
-                by_step=_known(np.nanmean(inside, axis=0)),
+                by_step=_step_means(inside),
                 interval_score=float(np.mean([one.interval_score for one in of_level])),
             )
         )
@@ -424,9 +424,12 @@ def _forecaster(group: Sequence[LedgerEntry], *, newest: bool) -> ForecasterReco
 
 
 def _by_step(rows: Sequence[Sequence[float | None]]) -> list[float | None]:
-    values = np.array([[np.nan if step is None else step for step in row] for row in rows])
-    return _known(np.nanmean(values, axis=0))
+    return _step_means(np.array([[np.nan if step is None else step for step in row] for row in rows]))
 
 
-def _known(values: Floats) -> list[float | None]:
-    return [None if np.isnan(value) else float(value) for value in values]
+def _step_means(values: Floats) -> list[float | None]:
+    """values [n, horizon] -> the mean of what is known at each step; none where no forecast has that candle."""
+    known = ~np.isnan(values)
+    return [
+        float(values[known[:, step], step].mean()) if known[:, step].any() else None for step in range(values.shape[1])
+    ]

@@ -36,8 +36,10 @@ from shared.settings import Settings
 from shared.track_record import FEWEST, TrackRecord
 
 STATIC = Path(__file__).parent / "static"
-# All that page.js imports, itself or through others; theme.js alone is no module.
-PAGE_MODULES = sorted(script.name for script in STATIC.glob("*.js") if script.name not in {"page.js", "theme.js"})
+# All that page.js imports, itself or through others; record.js is another page's, theme.js is no module.
+PAGE_MODULES = sorted(
+    script.name for script in STATIC.glob("*.js") if script.name not in {"page.js", "record.js", "theme.js"}
+)
 POLL_S = 15
 POLL_WHILE_COMPUTING_S = 1
 POLL_WITHOUT_FORECAST_S = 3

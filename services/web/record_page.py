@@ -11,6 +11,7 @@ from services.web.api.contracts import ORIGIN
 from services.web.conditional import conditional
 from services.web.formats import signed_percent
 from services.web.languages import Saying
+from services.web.record_charts import record_charts
 from services.web.records import Records, SeriesRecord
 from services.web.situation import Stores
 from services.web.wording import say
@@ -56,6 +57,7 @@ def record_page(found: SeriesRecord) -> dict[str, Any]:
         "sentence": [_sentence(found, verdict)],
         "band_titles": [say("chart.band", level=band.level) for band in record.bands] if record else [],
         "events": _events(record) if record else [],
+        "charts": record_charts(record, say) if record else [],
     }
 
 

@@ -54,3 +54,23 @@ def test_the_record_is_readable_on_a_phone(open_page: OpenPage, web_address: str
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     weak = [f"{one['ratio']:.2f} {one['text']}" for one in page.evaluate(CONTRAST) if one["ratio"] < 4.5]
     assert weak == []
+
+
+@pytest.mark.parametrize(("locale", "title"), [("en-GB", "Skill over time"), ("zh-CN", "技巧随时间的变化")])
+def test_the_charts_are_drawn_and_follow_dark_and_light(
+    open_page: OpenPage, web_address: str, locale: str, title: str
+) -> None:
+    page = open_page(locale=locale, color_scheme="light")
+    page.goto(f"{web_address}/track-record")
+    charts = page.locator(".record-chart")
+    expect(charts.first.locator(".scatterlayer .trace")).to_have_count(1)
+    assert charts.count() == page.locator(".record-chart .main-svg:first-child").count() >= 4
+    expect(page.locator("#chart-skill")).to_contain_text(title)
+    for link in page.locator(".record-charts figcaption a").all():
+        expect(page.locator(link.get_attribute("href") or "")).to_be_visible()
+    shares = page.evaluate("[...document.querySelectorAll('.record-chart')].at(-1).data[0].y")
+    assert sum(shares) == pytest.approx(1)
+    line = page.locator(".record-chart .scatterlayer .js-line").first
+    light = line.evaluate("one => one.style.stroke")
+    page.locator("#theme").click()
+    expect(line).not_to_have_css("stroke", light)

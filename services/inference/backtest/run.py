@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 
@@ -127,7 +128,7 @@ def _forecasts(origins: Sequence[Origin], wishes: ForecastOverrides, settings: S
 @contextmanager
 def _processes(settings: Settings, jobs: int) -> Iterator[ProcessPoolExecutor]:
     threads = max(1, cores_available() // jobs)
-    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (settings, threads))
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _begin_beside, (settings, threads))
     try:
         yield pool
     finally:
@@ -137,8 +138,21 @@ def _processes(settings: Settings, jobs: int) -> Iterator[ProcessPoolExecutor]:
 _forecaster: Forecaster | None = None
 
 
+def _begin_beside(settings: Settings, threads: int) -> None:
+    """Once in each process of a pool; it ends with the process that started it, which may be killed."""
+    Thread(target=_end_with_parent, daemon=True).start()
+    _begin(settings, threads)
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None  # noqa: S101 - a pool's process has one
+    parent.join()
+    os._exit(1)
+
+
 def _begin(settings: Settings, threads: int) -> None:
-    """Once in each process: load the model."""
+    """Load the model."""
     global _forecaster  # noqa: PLW0603 - a pool's process keeps what it loaded
     keep_freed_memory()
     _forecaster = Forecaster(settings)

@@ -167,10 +167,6 @@ class Ledger:
         return [entry for entry in found if entry is not None]
 
     @redis_errors_translated()
-    def count(self, symbol: str, interval: Interval, origin: Origin) -> int:
-        return int(self._redis.zcard(_keys(symbol, interval, origin)[1]))
-
-    @redis_errors_translated()
     def version(self, symbol: str, interval: Interval, origin: Origin) -> tuple[int, str]:
         """How many entries there are, and the id of the newest: another one where anything was added."""
         order = _keys(symbol, interval, origin)[1]

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+LEVELS = (50, 80, 95)  # percent, of the bands that every forecast has
 Z_95 = 1.959963984540054  # standard normal quantile of 0.975
 
 Floats = NDArray[np.float64]

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from shared.contract import Contract
 from shared.ledger import BandScore, EventScore, LedgerEntry, Scores
+from shared.statistics import LEVELS
 
 Floats = NDArray[np.float64]
 
@@ -26,7 +27,6 @@ RELIABILITY_BINS = 10
 PERIODS = 12
 RECENT = 100  # forecasts that drift is looked for in
 WORST = 5
-LEVELS = (50, 80, 95)
 
 
 class Interval95(Contract):

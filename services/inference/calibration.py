@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from shared.calibration import BandFactors, BetaMap, SeriesCalibration
 from shared.forecasts import Band, Forecast, Probability, Recalibrated
 from shared.ledger import EventScore, Scores
+from shared.statistics import LEVELS
 
-LEVELS = (50, 80, 95)
 FEWEST = 30  # scored forecasts before anything is recalibrated
 MOST = 2000  # the newest that are learned from
 RATE = 0.03

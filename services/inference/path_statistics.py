@@ -13,9 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.klines import AMOUNT, CLOSE, COLUMNS, HIGH, LOW, OPEN, VOLUME
-from shared.statistics import Band, Floats, Share, quantile_band, wilson_half_width, wilson_share
-
-LEVELS = (50, 80, 95)
+from shared.statistics import LEVELS, Band, Floats, Share, quantile_band, wilson_half_width, wilson_share
 
 
 @dataclass(frozen=True)

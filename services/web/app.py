@@ -21,6 +21,7 @@ from services.web.docs import documentation
 from services.web.health import health_pages
 from services.web.pages import forecast_pages
 from services.web.problems import Problem, register_problems
+from services.web.records import Records
 from services.web.situation import Stores
 from shared.forecast_queue import ForecastQueue
 from shared.forecast_store import ForecastStore
@@ -68,8 +69,9 @@ def create_app(
         doc_ui=False,
     )
     stores = Stores(klines, forecasts, queue)
-    app.register_api(forecast_api(settings, stores, now_ms))
-    app.register_blueprint(forecast_pages(settings, stores, now_ms))
+    records = Records(stores)
+    app.register_api(forecast_api(settings, stores, records, now_ms))
+    app.register_blueprint(forecast_pages(settings, stores, records, now_ms))
     app.register_blueprint(health_pages(settings, stores, now_ms))
     app.register_blueprint(documentation(lambda: app.api_doc))
     app.add_url_rule("/openapi/openapi.json", "openapi", lambda: jsonify(app.api_doc))

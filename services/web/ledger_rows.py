@@ -9,9 +9,9 @@ from io import BytesIO, StringIO
 import pyarrow
 import pyarrow.parquet
 
+from shared.forecasts import BASELINE_NAMES
 from shared.ledger import EventScore, LedgerEntry
-
-LEVELS = (50, 80, 95)
+from shared.statistics import LEVELS
 
 
 def ledger_csv(entries: Sequence[LedgerEntry]) -> str:
@@ -107,10 +107,7 @@ SCHEMA = pyarrow.schema(
             "upside_happened",
             "amplification",
             "amplification_happened",
-            *(
-                f"crps_{name}"
-                for name in ("last_price", "random_walk", "random_walk_ewma", "bootstrap", "bootstrap_ewma")
-            ),
+            *(f"crps_{name}" for name in BASELINE_NAMES),
         )
     ]
 )

@@ -46,9 +46,8 @@ POLL_WITHOUT_FORECAST_S = 3
 SPREADS_REMEMBERED = 256  # of a forecast's paths, which never change: a number each, in place of all paths at each look
 
 
-def forecast_pages(settings: Settings, stores: Stores, now_ms: Callable[[], int]) -> Blueprint:
+def forecast_pages(settings: Settings, stores: Stores, records: Records, now_ms: Callable[[], int]) -> Blueprint:
     pages = Blueprint("pages", __name__)
-    records = Records(stores)
     add_record_page(pages, stores, records, lambda: _series_asked_for(settings), now_ms)
     pages.add_app_template_filter(lambda at_ms: datetime.fromtimestamp(at_ms / 1000, UTC), "moment")
     as_numbers = (formats.percent, formats.fine_percent, formats.signed_percent, formats.error_interval)

@@ -51,12 +51,12 @@ def test_nothing_is_scored_twice_and_nothing_is_missing_when_a_worker_is_killed(
     with service("worker", environment, tmp_path) as first:
         first.wait_for_log("worker_ready")
         queue.enqueue_scoring("BTCUSDT", Interval.H1, 0)
-        eventually(lambda: ledger.count("BTCUSDT", Interval.H1, "live") > 5, 60, first.log)
+        eventually(lambda: ledger.version("BTCUSDT", Interval.H1, "live")[0] > 5, 60, first.log)
         first.end(signal.SIGKILL)
     written = ledger.entries("BTCUSDT", Interval.H1, "live")
     assert 0 < len(written) < DUE, "it was to die half way"
     with service("worker", environment, tmp_path) as second:
-        eventually(lambda: ledger.count("BTCUSDT", Interval.H1, "live") == DUE, 120, second.log)
+        eventually(lambda: ledger.version("BTCUSDT", Interval.H1, "live")[0] == DUE, 120, second.log)
         time.sleep(0.5)
     entries = ledger.entries("BTCUSDT", Interval.H1, "live")
     assert [entry.forecast_id for entry in entries] == ids

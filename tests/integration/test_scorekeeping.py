@@ -112,7 +112,7 @@ def test_series_that_are_not_live_have_a_ledger_of_their_own(stores: Stores, ori
     stores.klines.save(rows(24, 424, made_up))
     (entry,) = score(stores, 424)
     assert entry.origin == origin
-    assert stores.forecasts.ledger.count("BTCUSDT", H1, "live") == 0
+    assert stores.forecasts.ledger.version("BTCUSDT", H1, "live")[0] == 0
 
 
 def test_what_is_scored_teaches_the_next_forecast_of_the_same_forecaster(stores: Stores) -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from services.inference.calibration import LEVELS, position
+from services.inference.calibration import position
 from services.inference.scoring.distributions import Ensemble, distribution_of
 from services.inference.scoring.scores import covered, interval_score, pit
 from shared.forecasts import Forecast
 from shared.klines import CLOSE
 from shared.ledger import BandScore, BaselineScore, EventScore, RecalibratedScores, Scores, Steps
+from shared.statistics import LEVELS
 
 PER_LAST_CLOSE = 1e4
 DIGITS = 6  # of what is stored; far below any Monte-Carlo error

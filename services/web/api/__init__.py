@@ -16,12 +16,13 @@ from services.web.api.outcome import add_outcome
 from services.web.api.parts import add_parts
 from services.web.api.reading import add_reading
 from services.web.api.record import add_record
+from services.web.records import Records
 from services.web.situation import Stores
 from shared.settings import Settings
 
 
-def forecast_api(settings: Settings, stores: Stores, now_ms: Callable[[], int]) -> APIBlueprint:
-    """The blueprint; `stores` is its only way to the rest of the house."""
+def forecast_api(settings: Settings, stores: Stores, records: Records, now_ms: Callable[[], int]) -> APIBlueprint:
+    """The blueprint; `stores` are its only way to the rest of the house, `records` reads through them."""
     api = APIBlueprint(
         "api",
         __name__,
@@ -36,6 +37,6 @@ def forecast_api(settings: Settings, stores: Stores, now_ms: Callable[[], int]) 
     add_parts(api, stores)
     add_outcome(api, stores, now_ms)
     add_exports(api, stores)
-    add_record(api, settings, stores)
+    add_record(api, settings, records)
     add_events(api, settings, stores, now_ms)
     return api

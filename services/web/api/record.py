@@ -20,14 +20,12 @@ from services.web.api.exports import PARQUET
 from services.web.conditional import conditional
 from services.web.ledger_rows import ledger_csv, ledger_parquet
 from services.web.records import Records
-from services.web.situation import Stores
 from shared.klines import IngestedOrigin, Interval
 from shared.ledger import LedgerEntry
 from shared.settings import Settings
 
 
-def add_record(api: APIBlueprint, settings: Settings, stores: Stores) -> None:
-    records = Records(stores)
+def add_record(api: APIBlueprint, settings: Settings, records: Records) -> None:
     rows = {"description": "a row for each forecast", "content": {"text/csv": {"schema": {"type": "string"}}}}
     table = {
         "description": "a row for each forecast, the columns of the CSV",

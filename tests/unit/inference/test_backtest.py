@@ -234,7 +234,7 @@ def test_the_ledger_takes_what_a_backtest_scored_once_and_marked(
     assert "0 of 8 entries are new" in CliRunner().invoke(main, command).output
     entries = Ledger(redis).entries("BTCUSDT", Interval.H1, "recorded")
     assert [entry.made_for for entry in entries] == ["backtest"] * 8
-    assert Ledger(redis).count("BTCUSDT", Interval.H1, "live") == 0
+    assert Ledger(redis).version("BTCUSDT", Interval.H1, "live")[0] == 0
 
 
 def test_a_folder_of_another_backtest_is_left_alone(settings: Settings, tmp_path: Path) -> None:

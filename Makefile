@@ -37,7 +37,7 @@ $(VENV)/.kernels: $(VENV)/.running $(wildcard services/inference/native/*.py ser
 	@touch $@
 
 $(VENV)/.developing: $(VENV)/.running
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ingest,inference,web,client,demo,dev]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ingest,inference,garch,web,client,demo,dev]'
 	@touch $@
 
 demo: venv  ## everything on http://127.0.0.1:8000 (DEMO_PORT), until Ctrl+C; data in .demo (DEMO_FOLDER)

@@ -29,6 +29,7 @@ BASELINE_NAMES = {
     "random_walk_ewma": "random walk, EWMA(0.97)",
     "bootstrap": "bootstrap of the history",
     "bootstrap_ewma": "bootstrap scaled to EWMA",
+    "garch": "GARCH(1,1)",
 }
 
 # The state of a forecast on its way. failed and cancelled: why there is none is in `error`.

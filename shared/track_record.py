@@ -65,8 +65,12 @@ class EventRecord(Contract):
 
 
 class BaselineRecord(Contract):
+    """A baseline beside the forecasts that it was stated with, which may not be all: GARCH needs an extra installed."""
+
     name: str
+    forecasts: int
     crps: float
+    skill: float | None = Field(description="1 - CRPS / its CRPS, over those forecasts; none where it was never off")
     brier_upside: float | None
 
 
@@ -142,7 +146,7 @@ class TrackRecord(Contract):
     error_of_median: float
     error_of_mean: float
     baselines: list[BaselineRecord]
-    best_baseline: str
+    best_baseline: str = Field(description="the lowest CRPS of those that stand beside every forecast")
     skill: Interval95 = Field(description="1 - CRPS / CRPS of the best baseline")
     verdict: Literal["too few", "edge", "no edge", "worse"] = Field(
         description="edge or worse where the interval of the skill leaves 0 out"
@@ -193,7 +197,7 @@ def track_record(entries: Sequence[LedgerEntry], forecaster: str | None = None) 
         crps_by_step=_by_step([one.crps_by_step for one in scores]),
         error_of_median=float(np.mean([one.error_of_median for one in scores])),
         error_of_mean=float(np.mean([one.error_of_mean for one in scores])),
-        baselines=[_baseline(name, scores) for name in _common_baselines(scores)],
+        baselines=[_baseline(name, scores) for name in _named_baselines(scores)],
         best_baseline=best,
         skill=skill,
         verdict=_verdict(skill),
@@ -249,11 +253,20 @@ def _common_baselines(scores: Sequence[Scores]) -> list[str]:
     return [name for name in scores[0].baselines if all(name in one.baselines for one in scores)]
 
 
+def _named_baselines(scores: Sequence[Scores]) -> list[str]:
+    """Those that stand beside any forecast, in their order."""
+    return list(dict.fromkeys(name for one in scores for name in one.baselines))
+
+
 def _baseline(name: str, scores: Sequence[Scores]) -> BaselineRecord:
-    events = [event for one in scores if (event := one.baselines[name].upside)]
+    beside = [one for one in scores if name in one.baselines]
+    events = [event for one in beside if (event := one.baselines[name].upside)]
+    crps = float(np.mean([one.baselines[name].crps for one in beside]))
     return BaselineRecord(
         name=name,
-        crps=float(np.mean([one.baselines[name].crps for one in scores])),
+        forecasts=len(beside),
+        crps=crps,
+        skill=1 - float(np.mean([one.crps for one in beside])) / crps if crps > 0 else None,
         brier_upside=float(np.mean([event.brier for event in events])) if events else None,
     )
 

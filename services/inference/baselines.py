@@ -2,7 +2,7 @@
 
 Each is stated in full when the forecast is made and stored with it, so that none can be fitted to what then happened:
 normal ones as the std of the log close at each step, bootstraps as draws. None has a drift: fifteen days of one would be
-extrapolated, which scores worse. Knows no model and no outcome.
+extrapolated, which scores worse. GARCH is among them where arch is installed. Knows no model and no outcome.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from services.inference.garch import garch_spread
 from shared.forecasts import Baseline
 
 Floats = NDArray[np.float64]
@@ -35,16 +36,16 @@ def state_baselines(closes: Floats, horizon: int, generator: np.random.Generator
     returns = log_returns(closes)
     std, recent_std = float(returns.std()), ewma_std(returns)
     walked = generator.choice(returns - returns.mean(), (DRAWS, horizon)).cumsum(axis=1)
-    return Baselines(
-        stated=(
-            Baseline(name="last_price", sigma=[0.0] * horizon),
-            Baseline(name="random_walk", sigma=_walk(std, horizon)),
-            Baseline(name="random_walk_ewma", sigma=_walk(recent_std, horizon)),
-            Baseline(name="bootstrap", scale=1.0),
-            Baseline(name="bootstrap_ewma", scale=recent_std / std if std > 0 else 1.0),
-        ),
-        draws=walked.astype(np.float16),  # eleven bits are finer than 200 draws can tell
-    )
+    stated = [
+        Baseline(name="last_price", sigma=[0.0] * horizon),
+        Baseline(name="random_walk", sigma=_walk(std, horizon)),
+        Baseline(name="random_walk_ewma", sigma=_walk(recent_std, horizon)),
+        Baseline(name="bootstrap", scale=1.0),
+        Baseline(name="bootstrap_ewma", scale=recent_std / std if std > 0 else 1.0),
+    ]
+    if spread := garch_spread(returns, horizon):
+        stated.append(Baseline(name="garch", sigma=spread))
+    return Baselines(tuple(stated), walked.astype(np.float16))  # eleven bits are finer than 200 draws can tell
 
 
 def log_returns(closes: Floats) -> Floats:

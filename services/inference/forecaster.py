@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from services.inference import garch
 from services.inference.baselines import Baselines, state_baselines
 from services.inference.calibration import recalibrate
 from services.inference.checkpoints import ModelDescription, ModelPolicy, load_model
@@ -117,6 +118,7 @@ class Forecaster:
         sampling = self._settings.sampling
         options = SamplingOptions(sampling.num_samples, sampling.temperature, sampling.top_k, sampling.top_p, seed=0)
         sample_paths(model.engine, context, options)
+        with_garch = garch.load()
         log.info(
             "model_ready",
             model=model.name,
@@ -125,6 +127,7 @@ class Forecaster:
             dtype=model.engine.precision.name,
             kernels=model.engine.kernels_name,
             threads=torch.get_num_threads(),
+            garch=with_garch,
             seconds=round(perf_counter() - started, 2),
         )
 

@@ -27,9 +27,10 @@ def baseline_rows(record: TrackRecord) -> Rows:
     for one in record.baselines:
         rows.append(
             [
-                BASELINE_NAMES.get(one.name, one.name),
+                BASELINE_NAMES.get(one.name, one.name)
+                + (f" (beside {one.forecasts})" if one.forecasts < record.forecasts else ""),
                 f"{one.crps:.1f}",
-                f"{1 - record.crps / one.crps:+.1%}" if one.crps else "",
+                "" if one.skill is None else f"{one.skill:+.1%}",
                 "" if one.brier_upside is None else f"{one.brier_upside:.3f}",
             ]
         )

@@ -121,7 +121,7 @@ def _evaluate(file: Path, model: Kronos, tokenizer: KronosTokenizer, options: di
     tokens = token_entropy(model, tokenizer, origins)
     console = Console(file=sys.stderr)
     scores = run_backtest(track(origins, stretches[0].symbol, console=console, transient=True), forecasters)
-    best = min(BASELINE_NAMES, key=lambda name: scores[name].crps)
+    best = min((name for name in scores if name != MODEL_ROW), key=lambda name: scores[name].crps)
     return SeriesReport(
         stretches[0].symbol, len(origins), tokens, scores, best, scores[MODEL_ROW].crps / scores[best].crps
     )

@@ -88,7 +88,7 @@ def baseline_forecasters(seed: int) -> dict[str, Forecaster]:
 
         return forecast
 
-    return {name: forecaster(name) for name in BASELINE_NAMES}
+    return {name: forecaster(name) for name in BASELINE_NAMES if name != "garch"}
 
 
 def run_backtest(origins: Iterable[Origin], forecasters: Mapping[str, Forecaster]) -> dict[str, Score]:

@@ -119,6 +119,24 @@ def test_the_baseline_that_turned_out_best_is_the_one_to_beat() -> None:
     assert record.skill.value == pytest.approx(1 - record.crps / by_name[record.best_baseline])
 
 
+def test_a_baseline_that_came_later_is_compared_over_its_own_forecasts() -> None:
+    made = entries(60)
+    later = [made[0], *(without(one, "garch") for one in made[1:31]), *made[31:]]
+    record, whole = track_record(later), track_record([made[0], *made[31:]])
+    assert record
+    assert whole
+    here, there = ({one.name: one for one in each.baselines} for each in (record, whole))
+    assert here["garch"] == there["garch"]
+    assert (here["garch"].forecasts, here["random_walk"].forecasts) == (30, 60)
+    assert record.best_baseline != "garch"
+
+
+def without(entry: LedgerEntry, name: str) -> LedgerEntry:
+    assert entry.scores
+    left = {one: score for one, score in entry.scores.baselines.items() if one != name}
+    return entry.model_copy(update={"scores": entry.scores.model_copy(update={"baselines": left})})
+
+
 def test_forecasters_are_told_apart_and_the_newest_comes_first() -> None:
     early, late = entries(40), entries(35, seed=2)
     other = [one.model_copy(update={"forecaster": "other", "temperature": 1.0}) for one in late]

@@ -26,6 +26,7 @@ PIT_BINS = 10
 RELIABILITY_BINS = 10
 PERIODS = 12
 RECENT = 100  # forecasts that drift is looked for in
+DRIFT_QUANTILE = 2.5758  # of the normal distribution: left to either side by chance once in a hundred times
 WORST = 5
 
 
@@ -104,6 +105,17 @@ class Drift(Contract):
     drifted: bool
 
 
+class SkillDrift(Contract):
+    """Whether the newest forecasts are as good, beside the best baseline, as those before, by the same kind of range."""
+
+    forecasts: int
+    skill: float
+    skill_before: float
+    expected_from: float
+    expected_to: float
+    drifted: bool
+
+
 class ForecasterRecord(Contract):
     """One way of forecasting in a line, for comparing those that were tried."""
 
@@ -158,7 +170,8 @@ class TrackRecord(Contract):
     recalibrated: Recalibration | None
     periods: list[PeriodRecord]
     worst: list[Worst]
-    drift: Drift | None
+    drift: Drift | None = Field(description="of the coverage; none where there are too few to tell")
+    skill_drift: SkillDrift | None
 
 
 def forecasters(entries: Sequence[LedgerEntry]) -> list[ForecasterRecord]:
@@ -209,6 +222,7 @@ def track_record(entries: Sequence[LedgerEntry], forecaster: str | None = None) 
         periods=_periods(scored, best),
         worst=_worst(scored, float(crps.mean())),
         drift=_drift(scores, block),
+        skill_drift=_skill_drift(scores, best, block),
     )
 
 
@@ -390,18 +404,15 @@ def _worst(scored: Sequence[tuple[LedgerEntry, Scores]], mean: float) -> list[Wo
 def _drift(scores: Sequence[Scores], block: int, level: int = 80) -> Drift | None:
     """Of the bands that are shown first: the recalibrated ones where there are enough, else the raw ones.
 
-    The range is the level plus and minus 2.58 standard errors (1 % by chance) of a mean of so many forecasts in blocks that
-    overlap; the spread of block means is that of the whole record.
+    The range is left by chance once in a hundred times.
     """
     recalibrated = [one.recalibrated.bands for one in scores if one.recalibrated]
     bands = recalibrated if len(recalibrated) >= 2 * FEWEST else [one.bands for one in scores]
     shares = np.array([_share(one[LEVELS.index(level)].covered) for one in bands])
-    recent = shares[-RECENT:]
-    blocks = len(shares) // block
-    if len(shares) < 2 * FEWEST or blocks < FEWEST_BLOCKS:
+    if not _enough_for_drift(len(shares), block):
         return None
-    means = shares[-blocks * block :].reshape(blocks, block).mean(axis=1)
-    error = 2.58 * float(means.std(ddof=1)) / np.sqrt(max(1.0, len(recent) / block))
+    recent = shares[-RECENT:]
+    error = _reach(len(shares), block) * _standard_error(shares, block, len(recent))
     covered = float(recent.mean())
     return Drift(
         level=level,
@@ -411,6 +422,51 @@ def _drift(scores: Sequence[Scores], block: int, level: int = 80) -> Drift | Non
         expected_to=min(1.0, level / 100 + error),
         drifted=not level / 100 - error <= covered <= level / 100 + error,
     )
+
+
+def _skill_drift(scores: Sequence[Scores], best: str, block: int) -> SkillDrift | None:
+    """The newest forecasts' skill beside that of all before them, within a range that the difference leaves once in a hundred times.
+
+    A skill is a ratio of means, so its error is that of the mean of (CRPS - (1 - skill) * baseline's CRPS) over the
+    baseline's mean (the delta method).
+    """
+    count = len(scores) - RECENT
+    if not best or not _enough_for_drift(count, block):
+        return None
+    crps, plain = np.array([one.crps for one in scores]), np.array([one.baselines[best].crps for one in scores])
+    if plain[:count].mean() == 0 or plain[count:].mean() == 0:
+        return None
+    before, now = (1 - float(crps[part].mean() / plain[part].mean()) for part in (slice(count), slice(count, None)))
+    whole = 1 - crps.mean() / plain.mean()
+    off = (crps - (1 - whole) * plain) / plain.mean()
+    deviation = np.hypot(_standard_error(off, block, RECENT), _standard_error(off, block, count))
+    error = _reach(len(off), block) * float(deviation)
+    return SkillDrift(
+        forecasts=RECENT,
+        skill=now,
+        skill_before=before,
+        expected_from=before - error,
+        expected_to=before + error,
+        drifted=abs(now - before) > error,
+    )
+
+
+def _enough_for_drift(count: int, block: int) -> bool:
+    return count >= max(2 * FEWEST, FEWEST_BLOCKS * block)
+
+
+def _reach(count: int, block: int) -> float:
+    """The quantile of Student's t for an error known from so many blocks, by its expansion about the normal's (Cornish and
+    Fisher 1938; 5 % short at five blocks, less beyond)."""
+    z, freedom = DRIFT_QUANTILE, count // block - 1
+    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+
+
+def _standard_error(values: Floats, block: int, count: int) -> float:
+    """Of a mean of `count` neighbours, whose horizons overlap within blocks: by how much the means of blocks differ."""
+    blocks = len(values) // block
+    means = values[-blocks * block :].reshape(blocks, block).mean(axis=1)
+    return float(means.std(ddof=1) / np.sqrt(max(1.0, count / block)))
 
 
 def _share(covered: Sequence[bool | None]) -> float:

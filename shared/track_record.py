@@ -425,7 +425,7 @@ def _drift(scores: Sequence[Scores], block: int, level: int = 80) -> Drift | Non
 
 
 def _skill_drift(scores: Sequence[Scores], best: str, block: int) -> SkillDrift | None:
-    """The newest forecasts' skill beside that of all before them, within a range that the difference leaves once in a hundred times.
+    """The newest forecasts' skill beside that of all before them; chance alone leaves the range once in a hundred times.
 
     A skill is a ratio of means, so its error is that of the mean of (CRPS - (1 - skill) * baseline's CRPS) over the
     baseline's mean (the delta method).

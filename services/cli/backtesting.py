@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from services.cli.common import errors_in_one_line
+from shared import record_tables as tables
 from shared.errors import RequestError
 from shared.klines import Interval
 from shared.ledger import Ledger, LedgerEntry
@@ -78,7 +79,6 @@ class Step(click.ParamType[int]):
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
 @errors_in_one_line
 def backtest(file: Path, as_json: bool, seed_ledger: bool, **options: Any) -> None:
-    from services.inference.backtest import tables
     from services.inference.backtest.report import write_report, write_scores
     from services.inference.backtest.run import Plan, run
     from services.inference.backtest.walk import walk_forward

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from services.inference.backtest.tables import baseline_rows, coverage_rows, event_rows, headline
 from shared.klines import utc
 from shared.ledger import LedgerEntry
+from shared.record_tables import baseline_rows, coverage_rows, event_rows, headline
 from shared.track_record import TrackRecord
 
 STYLE = """

@@ -26,6 +26,7 @@ from rq.serializers import JSONSerializer
 
 from shared.errors import KlinesNotFetchedError
 from shared.klines import Interval
+from shared.queue_overview import JobCounts, WorkerStatus, counts_question, workers_question
 from shared.queue_workers import names_question, release_abandoned
 from shared.redis_connection import redis_errors_translated
 from shared.redis_questions import Question, ask_together
@@ -84,6 +85,14 @@ class Fetches:
     def ingests_question(self) -> Question[list[str]]:
         """Their names, to be asked together with others."""
         return names_question(self._queue.name)
+
+    def ingest_statuses_question(self, now_ms: int) -> Question[list[WorkerStatus]]:
+        """Each ingest that works the queue: what it fetches and when it was last heard of; `now_ms` is UTC ms."""
+        return workers_question(self._queue.name, now_ms)
+
+    def counts_question(self, now_ms: int) -> Question[JobCounts]:
+        """How many fetches there are in each state; `now_ms` is UTC ms."""
+        return counts_question(self._queue, now_ms)
 
     def find(self, pipe: Pipeline, fetch: Fetch) -> Fetching | None:
         """The fetch that stands for this one, if any. `pipe` watches from here on what the answer rests upon."""

@@ -34,9 +34,11 @@ from shared.forecasts import ForecastRequest, JobState, JobStatus, Progress
 from shared.kept_answers import KeptAnswers
 from shared.klines import Interval
 from shared.queue_overview import (
+    JobCounts,
     QueueStatus,
     WorkerStatus,
     Workforce,
+    counts_question,
     queue_question,
     workers_question,
     workforce_question,
@@ -332,8 +334,16 @@ class ForecastQueue:
     @redis_errors_translated()
     def worker_statuses(self, now_ms: int) -> list[WorkerStatus]:
         """Each worker whose registration is alive, by name; `now_ms` is UTC ms."""
-        question = workers_question(self._queue.name, now_ms)
+        question = self.worker_statuses_question(now_ms)
         return ask_together(self._redis, question)[question]
+
+    def worker_statuses_question(self, now_ms: int) -> Question[list[WorkerStatus]]:
+        """The same, to be asked together with others."""
+        return workers_question(self._queue.name, now_ms)
+
+    def counts_question(self, now_ms: int) -> Question[JobCounts]:
+        """How many jobs there are in each state, those of scoring among them; `now_ms` is UTC ms."""
+        return counts_question(self._queue, now_ms)
 
     @redis_errors_translated()
     def overview(self, now_ms: int) -> QueueStatus:

@@ -36,6 +36,8 @@ SERIES_KEY = "kronos:series"
 WINDOWS_REMEMBERED = 16  # decoded ones; a snapshot never changes, so whoever reads its bytes again need not check them
 FIRST_LOOKED_AT = 8  # snapshots that end soonest after a candle, of which one has it unless the venue never told it
 
+SeriesState = Literal["live", "recorded", "simulated", "stale"]
+
 log = get_logger(__name__)
 
 
@@ -74,7 +76,7 @@ class SeriesStatus(Contract):
 
     symbol: str
     interval: Interval
-    state: Literal["live", "recorded", "simulated", "stale"]
+    state: SeriesState
     venue: str | None
     origin: Origin | None  # of the newest snapshot, also while stale; none where there is none yet
     snapshot_id: str | None

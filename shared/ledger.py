@@ -22,6 +22,7 @@ from shared.contract import Contract
 from shared.klines import Interval, Origin
 from shared.logs import get_logger
 from shared.redis_connection import redis_errors_translated
+from shared.redis_questions import Question, ask_together
 
 # Writes an entry unless there is one: a forecast is scored once, whoever is second.
 _APPEND = """
@@ -169,12 +170,18 @@ class Ledger:
     @redis_errors_translated()
     def version(self, symbol: str, interval: Interval, origin: Origin) -> tuple[int, str]:
         """How many entries there are, and the id of the newest: another one where anything was added."""
+        question = self.version_question(symbol, interval, origin)
+        return ask_together(self._redis, question)[question]
+
+    def version_question(self, symbol: str, interval: Interval, origin: Origin) -> Question[tuple[int, str]]:
+        """The same, to be asked together with others."""
+
+        def read(replies: list[Any]) -> tuple[int, str]:
+            count, newest = replies
+            return count, newest[0].decode() if newest else ""
+
         order = _keys(symbol, interval, origin)[1]
-        with self._redis.pipeline(transaction=True) as pipe:
-            pipe.zcard(order)
-            pipe.zrange(order, -1, -1)
-            count, newest = pipe.execute()
-        return count, newest[0].decode() if newest else ""
+        return Question((("ZCARD", order), ("ZRANGE", order, -1, -1)), read)
 
 
 def _read(forecast_id: bytes, packed: bytes | None) -> LedgerEntry | None:

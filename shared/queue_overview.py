@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import Field, ValidationError
+from rq import Queue
 from rq.executions import WORKER_EXECUTIONS_KEY_TEMPLATE
 from rq.job import Job
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
@@ -56,6 +57,26 @@ for _, execution in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
 end
 return {redis.call('LLEN', KEYS[1]), redis.call('ZCARD', KEYS[3]), since or '', running}
 """
+
+
+# How many jobs a queue has in each state, and since when the next has waited; what failed is forgotten at its score.
+_COUNTS = """
+local head = redis.call('LINDEX', KEYS[1], 0)
+local since = head and redis.call('HGET', ARGV[1] .. head, 'enqueued_at')
+return {redis.call('LLEN', KEYS[1]), redis.call('ZCARD', KEYS[2]), redis.call('ZCARD', KEYS[3]),
+  redis.call('ZCOUNT', KEYS[4], ARGV[2], '+inf'), since or ''}
+"""
+
+
+@dataclass(frozen=True)
+class JobCounts:
+    """The jobs of a queue, whatever they are for."""
+
+    queued: int
+    waiting_for_klines: int
+    running: int
+    failed: int  # those whose reasons are still kept
+    oldest_age_s: float  # how long the next one has been queued; 0 where none is
 
 
 @dataclass(frozen=True)
@@ -143,6 +164,19 @@ def queue_question(queue_key: str, running_key: str, deferred_key: str, now_ms: 
         (("EVAL", _QUEUE, 3, queue_key, running_key, deferred_key, Job.key_for("")),),
         lambda replies: _queue(now_ms, *replies[0]),
     )
+
+
+def counts_question(queue: Queue, now_ms: int) -> Question[JobCounts]:
+    """How many jobs a queue has in each state at `now_ms`, UTC ms."""
+    deferred, running, failed = queue.deferred_job_registry, queue.started_job_registry, queue.failed_job_registry
+
+    def read(replies: list[Any]) -> JobCounts:
+        queued, waiting, at_work, lost, since = replies[0]
+        head = _moment(_text(since))
+        return JobCounts(queued, waiting, at_work, lost, _age_s(head, now_ms) if head else 0.0)
+
+    keys = (queue.key, deferred.key, running.key, failed.key)
+    return Question((("EVAL", _COUNTS, len(keys), *keys, Job.key_for(""), now_ms // 1000),), read)
 
 
 def _worker(now_ms: int, key: bytes, fields: list[bytes | None], executions: list[bytes]) -> WorkerStatus:

@@ -18,6 +18,7 @@ from shared.ledger import BandScore, EventScore, LedgerEntry, Scores
 from shared.statistics import LEVELS
 
 Floats = NDArray[np.float64]
+Verdict = Literal["too few", "edge", "no edge", "worse"]
 
 FEWEST = 30  # scored forecasts before anything is claimed
 FEWEST_BLOCKS = 5  # that do not overlap; fewer tell little of how much blocks differ
@@ -160,9 +161,7 @@ class TrackRecord(Contract):
     baselines: list[BaselineRecord]
     best_baseline: str = Field(description="the lowest CRPS of those that stand beside every forecast")
     skill: Interval95 = Field(description="1 - CRPS / CRPS of the best baseline")
-    verdict: Literal["too few", "edge", "no edge", "worse"] = Field(
-        description="edge or worse where the interval of the skill leaves 0 out"
-    )
+    verdict: Verdict = Field(description="edge or worse where the interval of the skill leaves 0 out")
     bands: list[LevelRecord]
     pit: list[float] = Field(description="share of the closes by rank among the paths, ten bins; 0.1 each if perfect")
     upside: EventRecord | None
@@ -305,7 +304,7 @@ def _skill(scores: Sequence[Scores], block: int) -> tuple[str, Interval95]:
     )
 
 
-def _verdict(skill: Interval95) -> Literal["too few", "edge", "no edge", "worse"]:
+def _verdict(skill: Interval95) -> Verdict:
     if skill.lower is None or skill.upper is None:
         return "too few"
     if skill.lower > 0:

@@ -1,6 +1,6 @@
 """What all tests share: a real Redis of their own, and skips that can be made failures.
 
-`KRONOS_REQUIRE=browser,compose,curl,kernels,klines` lists what must be there: a test that would skip for the lack of it fails.
+`KRONOS_REQUIRE=browser,compose,curl,kernels,klines,promtool` lists what must be there: a test that would skip for the lack of it fails.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ KLINES = PROJECT.parent / "shared" / "klines"
 
 
 def skip_or_fail(need: str, reason: str) -> None:
-    """Skip a test that lacks `need` (browser, compose, curl, kernels or klines), or fail it where KRONOS_REQUIRE asks for it."""
+    """Skip a test that lacks `need` (one of those above), or fail it where KRONOS_REQUIRE asks for it."""
     required = {part.strip() for part in os.environ.get("KRONOS_REQUIRE", "").split(",")}
     if need in required:
         pytest.fail(f"KRONOS_REQUIRE names {need}, but {reason}")

@@ -19,6 +19,7 @@ from services.web.api.contracts import WRITE_TOKEN
 from services.web.compression import compressed
 from services.web.docs import documentation
 from services.web.health import health_pages
+from services.web.metrics import metrics_page
 from services.web.pages import forecast_pages
 from services.web.problems import Problem, register_problems
 from services.web.records import Records
@@ -73,6 +74,7 @@ def create_app(
     app.register_api(forecast_api(settings, stores, records, now_ms))
     app.register_blueprint(forecast_pages(settings, stores, records, now_ms))
     app.register_blueprint(health_pages(settings, stores, now_ms))
+    app.register_blueprint(metrics_page(settings, stores, records, now_ms))
     app.register_blueprint(documentation(lambda: app.api_doc))
     app.add_url_rule("/openapi/openapi.json", "openapi", lambda: jsonify(app.api_doc))
     register_problems(app)

@@ -34,7 +34,7 @@ STATUS_OF: dict[type[KronosLiveError], int] = {
     StoreUnavailableError: 503,
 }
 PASSES_BY_ITSELF = {StillAnsweringError, QueueFullError, StoreUnavailableError}
-FOR_PROGRAMS = ("/api/", "/openapi/", "/livez", "/readyz")
+FOR_PROGRAMS = ("/api/", "/openapi/", "/livez", "/readyz", "/metrics")
 
 log = get_logger(__name__)
 

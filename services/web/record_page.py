@@ -12,12 +12,13 @@ from services.web.conditional import conditional
 from services.web.formats import signed_percent
 from services.web.languages import Saying
 from services.web.record_charts import record_charts
-from services.web.records import Records, SeriesRecord
+from services.web.records import Records
 from services.web.situation import Stores
 from services.web.wording import say
 from shared.errors import NotFoundError
 from shared.freshness import as_of
 from shared.klines import IngestedOrigin, Interval
+from shared.series_record import SeriesRecord
 from shared.track_record import TrackRecord
 
 INGESTED_ORIGINS = get_args(IngestedOrigin)

@@ -1,31 +1,22 @@
-"""The ledger of a series as the page and the API show it. A record is computed anew only when an entry has been added.
+"""The ledger of a series as the page, the API and the metrics show it. A record is computed anew only when an entry was added.
 
 Knows no HTTP.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from collections.abc import Sequence
 from functools import lru_cache
 
 from services.web.situation import Stores
 from shared.klines import IngestedOrigin, Interval
 from shared.ledger import LedgerEntry
-from shared.track_record import ForecasterRecord, TrackRecord, forecasters, track_record
+from shared.series_record import SeriesRecord, ledger_in_use, series_record
 
-RECORDS_REMEMBERED = 64
+RECORDS_REMEMBERED = 256  # more than there can be series, each with a forecaster or two that are looked at
 
-
-@dataclass(frozen=True)
-class SeriesRecord:
-    """Of one series and origin; `entries` counts all of its ledger, `record` is none before anything is scored."""
-
-    symbol: str
-    interval: Interval
-    origin: IngestedOrigin
-    entries: int
-    record: TrackRecord | None
-    forecasters: list[ForecasterRecord]
+LedgerName = tuple[str, Interval, IngestedOrigin]  # symbol, interval, origin
 
 
 class Records:
@@ -34,11 +25,11 @@ class Records:
     def __init__(self, stores: Stores) -> None:
         self._stores = stores
         self._computed = lru_cache(maxsize=RECORDS_REMEMBERED)(self._compute)
+        self._newest: dict[LedgerName, tuple[tuple[int, str], SeriesRecord]] = {}  # computed longest ago first
 
     def origin_of(self, symbol: str, interval: Interval) -> IngestedOrigin:
         """Which ledger a series' forecasts go to now; live where it is not ingested."""
-        series = self._stores.klines.status(symbol, interval)
-        return series.origin if series and series.origin else "live"  # type: ignore[return-value]
+        return ledger_in_use(self._stores.klines.status(symbol, interval))
 
     def read(
         self, symbol: str, interval: Interval, origin: IngestedOrigin | None = None, forecaster: str | None = None
@@ -47,6 +38,27 @@ class Records:
         named = origin or self.origin_of(symbol, interval)
         version = self._stores.forecasts.ledger.version(symbol, interval, named)
         return self._computed(symbol, interval, named, forecaster, version)
+
+    def read_all(self, names: Sequence[LedgerName], within_s: float) -> list[SeriesRecord]:
+        """The record of the newest forecast's forecaster in each ledger.
+
+        All are asked in one round trip whether anything was added. What is new is computed for about `within_s` seconds, one
+        at least, that of longest ago first; what is left is told as it was, or left out, until the next look.
+        """
+        questions = [self._stores.forecasts.ledger.version_question(*name) for name in names]
+        answers = self._stores.ask(*questions)
+        versions = {name: answers[question] for name, question in zip(names, questions, strict=True)}
+        known = list(self._newest)
+        behind = [name for name in names if self._newest.get(name, (None,))[0] != versions[name]]
+        behind.sort(key=lambda name: known.index(name) if name in known else -1)
+        until = time.monotonic() + within_s
+        for name in behind:
+            record = self._computed(*name, None, versions[name])
+            self._newest.pop(name, None)
+            self._newest[name] = versions[name], record
+            if time.monotonic() > until:
+                break
+        return [self._newest[name][1] for name in names if name in self._newest]
 
     def page(
         self,
@@ -72,6 +84,4 @@ class Records:
     ) -> SeriesRecord:
         count, _ = version
         entries = self._stores.forecasts.ledger.entries(symbol, interval, origin) if count else []
-        return SeriesRecord(
-            symbol, interval, origin, len(entries), track_record(entries, forecaster), forecasters(entries)
-        )
+        return series_record(symbol, interval, origin, entries, forecaster)

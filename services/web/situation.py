@@ -104,16 +104,24 @@ def _coming(queue: ForecastQueue, series: SeriesStatus | None, latest: Forecast 
 
 def freshness(situation: Situation, latest: Forecast, now_ms: int) -> Freshness:
     """How fresh the latest forecast of a series is. A recording's clock stands still, so it never grows old."""
-    series = situation.series
-    due_ms = latest.last_open_time_ms + 2 * latest.request.interval.ms  # the close of the first candle it does not know
-    next_at = next_update(situation, now_ms)
-    overdue = latest.provenance.origin != "recorded" and now_ms > due_ms + GRACE_MS
-    if (series is not None and series.state == "stale") or overdue:
+    series, due_ms, next_at = situation.series, _successor_due(latest), next_update(situation, now_ms)
+    if is_stale(series, latest, now_ms):
         since_ms = due_ms if due_ms <= now_ms or series is None else series.checked_at_ms
         reason = in_english(why_nothing_newer(situation, latest))
         return Freshness(state="stale", since=_moment(since_ms), reason=reason, next_update=next_at)
     origin = cast("IngestedOrigin", latest.provenance.origin)  # the schedule's: it follows no others
     return Freshness(state=origin, since=None, reason=None, next_update=next_at)
+
+
+def is_stale(series: SeriesStatus | None, latest: Forecast, now_ms: int) -> bool:
+    """Whether the latest forecast of a series should have been followed by another, or its klines are stale."""
+    overdue = latest.provenance.origin != "recorded" and now_ms > _successor_due(latest) + GRACE_MS
+    return overdue or (series is not None and series.state == "stale")
+
+
+def _successor_due(latest: Forecast) -> int:
+    """The close of the first candle that a forecast does not know, UTC ms."""
+    return latest.last_open_time_ms + 2 * latest.request.interval.ms
 
 
 def next_update(situation: Situation, now_ms: int) -> datetime | None:

@@ -10,6 +10,7 @@ import yaml
 from shared.settings import DEFAULT_CONFIG, environment_name, knobs
 from tests.conftest import PROJECT
 from tests.house.knob_table import knob_table, written_table
+from tests.house.metric_table import metric_table, written_metric_table
 
 KNOBS = [(section, name) for section, name, _ in knobs()]
 SET_BY_COMPOSE_OR_IMAGE = {
@@ -36,6 +37,10 @@ def test_every_knob_is_explained_beside_its_default_with_its_environment_name(se
 def test_the_readmes_table_is_what_the_configuration_says() -> None:
     assert written_table() == knob_table(), "python -m tests.house.knob_table writes it anew"
     assert written_table().count("\n") == len(KNOBS) + 1
+
+
+def test_the_table_of_metrics_is_what_the_metrics_say() -> None:
+    assert written_metric_table() == metric_table(), "python -m tests.house.metric_table writes it anew"
 
 
 def test_compose_passes_every_knob_into_the_containers() -> None:

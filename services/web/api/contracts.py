@@ -26,8 +26,8 @@ from shared.kline_store import SeriesStatus
 from shared.klines import IngestedOrigin, Interval
 from shared.ledger import LedgerEntry
 from shared.queue_overview import LoadedModel, QueueStatus, WorkerStatus
+from shared.series_record import SeriesRecord
 from shared.settings import ModelName, Symbol
-from shared.track_record import ForecasterRecord, TrackRecord
 
 WRITE_TOKEN = "write_token"  # noqa: S105 - the security scheme's name in the API description
 SYMBOL = "2 to 20 capital letters and digits, as in BTCUSDT; left out: the configured one"
@@ -273,15 +273,8 @@ class LedgerAnswer(Contract):
     next: str | None = Field(description="where the next page is; none on the last one")
 
 
-class TrackRecordAnswer(Contract):
+class TrackRecordAnswer(SeriesRecord):
     """What the ledger of one series and origin says together."""
-
-    symbol: str
-    interval: Interval
-    origin: IngestedOrigin
-    entries: int = Field(description="in the ledger, all forecasters together")
-    record: TrackRecord | None = Field(description="none before a forecast was scored")
-    forecasters: list[ForecasterRecord] = Field(description="each way of forecasting that was scored, the newest first")
 
 
 class QueueAnswer(QueueStatus):

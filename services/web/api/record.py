@@ -43,7 +43,7 @@ def add_record(api: APIBlueprint, settings: Settings, records: Records) -> None:
     def track_record(query: TrackRecordQuery) -> Response:
         """Scores of a series' forecasts beside those of plain baselines; live, recorded and simulated never mix."""
         found = records.read(*named(query), query.forecaster)
-        return json_answer(TrackRecordAnswer.model_validate(found, from_attributes=True))
+        return json_answer(TrackRecordAnswer(**dict(found)))
 
     @api.get("/ledger", responses={200: LedgerAnswer, **problems(422)})
     def ledger(query: LedgerPageQuery) -> Response:

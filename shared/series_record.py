@@ -1,0 +1,53 @@
+"""The record of one series and origin, as every door tells it: the API, the pages, the command line and the Python client."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from pydantic import Field
+
+from shared.contract import Contract
+from shared.kline_store import SeriesStatus
+from shared.klines import IngestedOrigin, Interval
+from shared.ledger import LedgerEntry
+from shared.track_record import ForecasterRecord, TrackRecord, forecasters, track_record
+
+
+class SeriesRecord(Contract):
+    """What the ledger of one series and origin says together."""
+
+    symbol: str
+    interval: Interval
+    origin: IngestedOrigin
+    entries: int = Field(description="in the ledger, all forecasters together")
+    record: TrackRecord | None = Field(description="none before a forecast was scored")
+    forecasters: list[ForecasterRecord] = Field(description="each way of forecasting that was scored, the newest first")
+
+    @property
+    def scored(self) -> int:
+        """Forecasts that were scored, all forecasters together."""
+        return sum(one.forecasts for one in self.forecasters)
+
+
+def ledger_in_use(series: SeriesStatus | None) -> IngestedOrigin:
+    """Which ledger a series' forecasts go to now; live where it is not ingested."""
+    return cast("IngestedOrigin", series.origin) if series and series.origin else "live"
+
+
+def series_record(
+    symbol: str,
+    interval: Interval,
+    origin: IngestedOrigin,
+    entries: Sequence[LedgerEntry],
+    forecaster: str | None = None,
+) -> SeriesRecord:
+    """Of the entries of a ledger, oldest first; the record is that of the forecaster named, else of the newest forecast's."""
+    return SeriesRecord(
+        symbol=symbol,
+        interval=interval,
+        origin=origin,
+        entries=len(entries),
+        record=track_record(entries, forecaster),
+        forecasters=forecasters(entries),
+    )

@@ -168,6 +168,12 @@ class Ledger:
         return [entry for entry in found if entry is not None]
 
     @redis_errors_translated()
+    def entry(self, symbol: str, interval: Interval, origin: Origin, forecast_id: str) -> LedgerEntry | None:
+        """That of one forecast; None where it has none."""
+        entries = _keys(symbol, interval, origin)[0]
+        return _read(forecast_id.encode(), cast("bytes | None", self._redis.hget(entries, forecast_id)))
+
+    @redis_errors_translated()
     def version(self, symbol: str, interval: Interval, origin: Origin) -> tuple[int, str]:
         """How many entries there are, and the id of the newest: another one where anything was added."""
         question = self.version_question(symbol, interval, origin)

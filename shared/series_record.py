@@ -8,6 +8,7 @@ from typing import cast
 from pydantic import Field
 
 from shared.contract import Contract
+from shared.errors import NotFoundError
 from shared.kline_store import SeriesStatus
 from shared.klines import IngestedOrigin, Interval
 from shared.ledger import LedgerEntry
@@ -33,6 +34,17 @@ class SeriesRecord(Contract):
 def ledger_in_use(series: SeriesStatus | None) -> IngestedOrigin:
     """Which ledger a series' forecasts go to now; live where it is not ingested."""
     return cast("IngestedOrigin", series.origin) if series and series.origin else "live"
+
+
+def require_forecaster(found: SeriesRecord, forecaster: str | None) -> None:
+    """Raises NotFoundError where a forecaster was asked for that is not among those of a ledger which has some."""
+    if forecaster and found.forecasters and found.record is None:
+        known = ", ".join(f"{one.forecaster} ({one.model})" for one in found.forecasters)
+        raise NotFoundError(
+            f"There is no forecaster {forecaster[:40]!r} in the ledger of {found.origin} {found.symbol} {found.interval}; "
+            f"known are {known}.",
+            field="forecaster",
+        )
 
 
 def series_record(

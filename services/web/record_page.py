@@ -18,7 +18,7 @@ from services.web.wording import say
 from shared.errors import NotFoundError
 from shared.freshness import as_of
 from shared.klines import IngestedOrigin, Interval
-from shared.series_record import SeriesRecord
+from shared.series_record import SeriesRecord, require_forecaster
 from shared.track_record import TrackRecord
 
 INGESTED_ORIGINS = get_args(IngestedOrigin)
@@ -39,8 +39,7 @@ def add_record_page(
         if origin is not None and origin not in INGESTED_ORIGINS:
             raise NotFoundError(f"origin is {origin[:40]!r}, but allowed is {ORIGIN}.")
         found = records.read(symbol, interval, cast("IngestedOrigin | None", origin), forecaster)
-        if forecaster and found.record is None and found.forecasters:
-            raise NotFoundError(f"There is no forecaster {forecaster[:40]!r} in the ledger of {symbol} {interval}.")
+        require_forecaster(found, forecaster)
         now = now_ms()
         known = [as_of(one, now) for one in stores.klines.all_statuses()]
         shown = {"symbol": symbol, "interval": interval, "known_series": known, **record_page(found)}

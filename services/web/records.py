@@ -36,8 +36,11 @@ class Records:
     ) -> SeriesRecord:
         """The record of a forecaster, else of the newest forecast's. Raises StoreUnavailableError."""
         named = origin or self.origin_of(symbol, interval)
-        version = self._stores.forecasts.ledger.version(symbol, interval, named)
-        return self._computed(symbol, interval, named, forecaster, version)
+        return self._computed(symbol, interval, named, forecaster, self.version((symbol, interval, named)))
+
+    def version(self, name: LedgerName) -> tuple[int, str]:
+        """Another one whenever an entry was added. Raises StoreUnavailableError."""
+        return self._stores.forecasts.ledger.version(*name)
 
     def read_all(self, names: Sequence[LedgerName], within_s: float) -> list[SeriesRecord]:
         """The record of the newest forecast's forecaster in each ledger.

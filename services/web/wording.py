@@ -15,8 +15,8 @@ from markupsafe import Markup
 from services.web.formats import return_interval, whole_unit
 from services.web.languages import COOKIE, HTML_NAMES, LANGUAGES, PARAMETER, Saying, language_of, translator, words
 from services.web.monte_carlo import ReturnEstimate
-from services.web.realised import BandCount
 from shared.forecasts import Band, Forecast, Provenance
+from shared.outcome import BandCount
 
 A_YEAR_S = 365 * 24 * 3600
 

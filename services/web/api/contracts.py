@@ -9,7 +9,6 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from services.web.problems import MEDIA_TYPE, Problem
-from services.web.realised import Comparison
 from services.web.situation import Freshness
 from shared.contract import Contract
 from shared.forecasts import (
@@ -25,6 +24,7 @@ from shared.forecasts import (
 from shared.kline_store import SeriesStatus
 from shared.klines import IngestedOrigin, Interval
 from shared.ledger import LedgerEntry
+from shared.outcome import Outcome
 from shared.queue_overview import LoadedModel, QueueStatus, WorkerStatus
 from shared.series_record import SeriesRecord
 from shared.settings import ModelName, Symbol
@@ -161,23 +161,11 @@ class SinglePathAnswer(Contract):
     values: list[list[float | None]] = Field(description="[horizon][columns]; null is not finite")
 
 
-class OutcomeAnswer(Contract):
+class OutcomeAnswer(Outcome):
     """What has followed a forecast: one forecast, no track record."""
 
-    id: str
     labels: list[str] = Field(description="what must not be overlooked about the forecast, and so about this")
-    horizon: int = Field(description="candles that were forecast")
-    closed: int = Field(
-        description="how many of them have closed by now; 0 of uploaded candles, which nobody continues"
-    )
     missing_because: str | None = Field(description="where fewer are kept than have closed: why")
-    columns: list[str]
-    steps: list[int] = Field(description="the steps whose candles are kept, from 1, ascending; there may be gaps")
-    open_times_ms: list[int] = Field(description="open times of those candles, UTC ms")
-    candles: list[list[float]] = Field(
-        description="[steps][columns]: as the venue of the forecast's own klines has told them, no other"
-    )
-    comparison: Comparison | None = Field(description="none where no candle is kept")
     previous: str | None = Field(
         description="the id of the forecast before it: of the schedule's by candle, of those that people asked for by time"
     )
@@ -260,6 +248,9 @@ class LedgerQuery(SeriesQuery):
     origin: IngestedOrigin | None = Field(None, description=ORIGIN)
     from_ms: int = Field(0, ge=0, lt=10**14, description="last known candles that opened from then on, UTC ms")
     until_ms: int | None = Field(None, ge=0, lt=10**14, description="and before then, UTC ms; left out: all since")
+    limit: int | None = Field(
+        None, ge=1, le=10**6, description="a whole number from 1 to 1000000, the newest so many; left out: all"
+    )
 
 
 class LedgerPageQuery(LedgerQuery):

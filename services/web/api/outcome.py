@@ -10,9 +10,9 @@ from flask_openapi3.blueprint import APIBlueprint
 from services.web.api.answers import json_answer, load_finished
 from services.web.api.contracts import ForecastPath, OutcomeAnswer, problems
 from services.web.languages import in_english
-from services.web.realised import realised, steps_of
+from services.web.realised import realised
 from services.web.situation import Stores, forecast_labels
-from shared.klines import COLUMNS
+from shared.outcome import ledger_of, outcome_of
 
 
 def add_outcome(api: APIBlueprint, stores: Stores, now_ms: Callable[[], int]) -> None:
@@ -21,22 +21,17 @@ def add_outcome(api: APIBlueprint, stores: Stores, now_ms: Callable[[], int]) ->
         """The candles that closed after a forecast was made, how they lie in its bands, and the forecasts before and after.
 
         They come from the venue of the forecast's own klines, from what is still stored; live and simulated ones are never
-        mixed. `closed` of `horizon` candles are over; a forecast of which none is says 0.
+        mixed. `closed` of `horizon` candles are over; a forecast of which none is says 0. `entry` has its scores, once they are
+        written.
         """
         forecast = load_finished(stores, path.forecast_id)
         became = realised(stores, forecast, now_ms())
+        entry = stores.forecasts.ledger.entry(*ledger_of(forecast), forecast.id)
         return json_answer(
             OutcomeAnswer(
-                id=forecast.id,
+                **dict(outcome_of(forecast, became.followed, became.closed, entry)),
                 labels=forecast_labels(forecast),
-                horizon=forecast.request.horizon,
-                closed=became.closed,
                 missing_because=in_english(became.why) or None,
-                columns=list(COLUMNS),
-                steps=steps_of(forecast, became.followed).tolist(),
-                open_times_ms=became.followed.open_times_ms.tolist(),
-                candles=became.followed.values.tolist(),
-                comparison=became.comparison,
                 previous=became.beside.previous,
                 next=became.beside.next,
             )

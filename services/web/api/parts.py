@@ -13,10 +13,10 @@ from services.web.api.answers import load_finished
 from services.web.api.contracts import ForecastPath, problems
 from services.web.charts import forecast_figure
 from services.web.conditional import conditional
-from services.web.realised import followed_candles
 from services.web.situation import Stores
 from shared.errors import NotFoundError
 from shared.forecasts import Forecast
+from shared.outcome import followed_candles
 
 
 def add_parts(api: APIBlueprint, stores: Stores) -> None:
@@ -51,7 +51,7 @@ def add_parts(api: APIBlueprint, stores: Stores) -> None:
             history = stores.klines.load(forecast.request.snapshot_id)
         except NotFoundError:
             history = None
-        return conditional(make_response(forecast_figure(forecast, history, followed_candles(stores, forecast))))
+        return conditional(make_response(forecast_figure(forecast, history, followed_candles(stores.klines, forecast))))
 
 
 def csv_rows(forecast: Forecast, paths: NDArray[np.float32]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from urllib.parse import urlencode
 
 from flask import Response
@@ -17,11 +18,12 @@ from services.web.api.contracts import (
     problems,
 )
 from services.web.api.exports import PARQUET
-from services.web.conditional import conditional
-from services.web.ledger_rows import ledger_csv, ledger_parquet
-from services.web.records import Records
-from shared.klines import IngestedOrigin, Interval
+from services.web.conditional import made_if_changed
+from services.web.records import LedgerName, Records
+from shared.errors import RequestError
 from shared.ledger import LedgerEntry
+from shared.ledger_rows import ledger_csv, ledger_parquet
+from shared.series_record import require_forecaster
 from shared.settings import Settings
 
 
@@ -32,48 +34,64 @@ def add_record(api: APIBlueprint, settings: Settings, records: Records) -> None:
         "content": {PARQUET: {"schema": {"type": "string", "format": "binary"}}},
     }
 
-    def named(query: LedgerQuery | TrackRecordQuery) -> tuple[str, Interval, IngestedOrigin]:
+    def named(query: LedgerQuery | TrackRecordQuery) -> LedgerName:
         symbol, interval = query.symbol or settings.data.symbol, query.interval or settings.data.interval
         return symbol, interval, query.origin or records.origin_of(symbol, interval)
 
-    def asked(query: LedgerQuery) -> list[LedgerEntry]:
-        return records.page(*named(query), from_ms=query.from_ms, until_ms=query.until_ms)
+    def answered(query: LedgerQuery, make: Callable[[LedgerName, list[LedgerEntry]], Response]) -> Response:
+        """Made of the entries that are asked for, unless whoever asks has that already."""
+        if query.until_ms is not None and query.until_ms <= query.from_ms:
+            raise RequestError(
+                f"until_ms is {query.until_ms}, but allowed is a moment after from_ms, which is {query.from_ms}.",
+                field="until_ms",
+            )
+        name = named(query)
 
-    @api.get("/track-record", responses={200: TrackRecordAnswer, **problems(422)})
+        def read() -> Response:
+            found = records.page(*name, from_ms=query.from_ms, until_ms=query.until_ms, newest=query.limit)
+            return make(name, found)
+
+        return made_if_changed((name, records.version(name)), read)
+
+    @api.get("/track-record", responses={200: TrackRecordAnswer, **problems(404, 422)})
     def track_record(query: TrackRecordQuery) -> Response:
         """Scores of a series' forecasts beside those of plain baselines; live, recorded and simulated never mix."""
         found = records.read(*named(query), query.forecaster)
+        require_forecaster(found, query.forecaster)
         return json_answer(TrackRecordAnswer(**dict(found)))
 
     @api.get("/ledger", responses={200: LedgerAnswer, **problems(422)})
     def ledger(query: LedgerPageQuery) -> Response:
         """What became of each forecast of the schedule, newest first, page by page."""
-        symbol, interval, origin = named(query)
-        found = records.page(
-            symbol, interval, origin, from_ms=query.from_ms, until_ms=query.until_ms, newest=query.limit
-        )
-        following = {
-            "symbol": symbol,
-            "interval": interval.value,
-            "origin": origin,
-            "from_ms": query.from_ms,
-            "limit": query.limit,
-        }
-        more = len(found) >= query.limit and found[-1].last_open_time_ms > query.from_ms
-        address = urlencode({**following, "until_ms": found[-1].last_open_time_ms}) if more else None
-        return json_answer(LedgerAnswer(entries=found, next=f"{api.url_prefix}/ledger?{address}" if address else None))
+
+        def page(name: LedgerName, found: list[LedgerEntry]) -> Response:
+            following = {
+                **dict(zip(("symbol", "interval", "origin"), map(str, name), strict=True)),
+                "from_ms": query.from_ms,
+                "limit": query.limit,
+            }
+            more = len(found) >= query.limit and found[-1].last_open_time_ms > query.from_ms
+            address = urlencode({**following, "until_ms": found[-1].last_open_time_ms}) if more else None
+            answer = LedgerAnswer(entries=found, next=f"{api.url_prefix}/ledger?{address}" if address else None)
+            return Response(answer.model_dump_json(), mimetype="application/json")
+
+        return answered(query, page)
 
     @api.get("/ledger.csv", responses={200: rows, **problems(422)})
     def ledger_as_csv(query: LedgerQuery) -> Response:
         """The ledger as flat rows, newest first."""
-        return _to_keep(Response(ledger_csv(asked(query)), mimetype="text/csv"), "ledger.csv")
+        return answered(
+            query, lambda name, found: _to_keep(Response(ledger_csv(found), mimetype="text/csv"), name, "csv")
+        )
 
     @api.get("/ledger.parquet", responses={200: table, **problems(422)})
     def ledger_as_parquet(query: LedgerQuery) -> Response:
         """The same for data frames: `pandas.read_parquet(address)`."""
-        return _to_keep(Response(ledger_parquet(asked(query)), mimetype=PARQUET), "ledger.parquet")
+        return answered(
+            query, lambda name, found: _to_keep(Response(ledger_parquet(found), mimetype=PARQUET), name, "parquet")
+        )
 
 
-def _to_keep(response: Response, name: str) -> Response:
-    response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
-    return conditional(response)
+def _to_keep(response: Response, name: LedgerName, suffix: str) -> Response:
+    response.headers["Content-Disposition"] = f'attachment; filename="ledger-{"-".join(map(str, name))}.{suffix}"'
+    return response

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from services.web.charts import forecast_figure
-from services.web.realised import NOTHING, compare, steps_of
 from shared.forecasts import Forecast
 from shared.kline_store import Followed
 from shared.klines import CLOSE, HIGH, LOW, OPEN, VOLUME, KlineWindow
+from shared.outcome import NOTHING, compare, steps_of
 from tests.builders import finished_forecast, forecast_request, kline_window
 
 WINDOW = kline_window(400)

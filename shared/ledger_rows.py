@@ -1,13 +1,13 @@
-"""Entries of a ledger as flat rows, one for each forecast, for tables and data frames."""
+"""Entries of a ledger as flat rows, one for each forecast, for tables and data frames.
+
+CSV needs nothing; Parquet needs pyarrow, which is imported only when some is written.
+"""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
 from io import BytesIO, StringIO
-
-import pyarrow
-import pyarrow.parquet
 
 from shared.forecasts import BASELINE_NAMES
 from shared.ledger import EventScore, LedgerEntry
@@ -16,15 +16,19 @@ from shared.statistics import LEVELS
 
 def ledger_csv(entries: Sequence[LedgerEntry]) -> str:
     text = StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(SCHEMA.names), lineterminator="\n")
+    writer = csv.DictWriter(text, fieldnames=COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(_row(entry) for entry in entries)
     return text.getvalue()
 
 
 def ledger_parquet(entries: Sequence[LedgerEntry]) -> bytes:
+    import pyarrow
+    import pyarrow.parquet
+
     file = BytesIO()
-    table = pyarrow.Table.from_pylist([_row(entry) for entry in entries], schema=SCHEMA)
+    schema = pyarrow.schema([(name, pyarrow.type_for_alias(_kind(name))) for name in COLUMNS])
+    table = pyarrow.Table.from_pylist([_row(entry) for entry in entries], schema=schema)
     pyarrow.parquet.write_table(table, file, compression="zstd")
     return file.getvalue()
 
@@ -45,7 +49,7 @@ def _row(entry: LedgerEntry) -> dict[str, object]:
         **{f"recalibrated_covered_{band.level}": _share(band.covered) for band in (beside.bands if beside else [])},
         **_event("upside", scores.upside),
         **_event("amplification", scores.volatility_amplification),
-        **{f"crps_{name}": one.crps for name, one in scores.baselines.items() if f"crps_{name}" in SCHEMA.names},
+        **{f"crps_{name}": one.crps for name, one in scores.baselines.items() if f"crps_{name}" in COLUMNS},
     }
     return row
 
@@ -85,29 +89,25 @@ _TRUTH = {"seen_in_training", "revised", "upside_happened", "amplification_happe
 _FLOATS = {"last_close", "temperature", "top_p"}
 
 
-def _kind(name: str) -> pyarrow.DataType:
-    if name in _WHOLE:
-        return pyarrow.int64()
-    if name in _TRUTH:
-        return pyarrow.bool_()
-    return pyarrow.float64() if name in _FLOATS or name not in {*NAMED, "interval"} else pyarrow.string()
-
-
-SCHEMA = pyarrow.schema(
-    [
-        pyarrow.field(name, _kind(name))
-        for name in (
-            *NAMED,
-            "interval",
-            "crps",
-            "error_of_mean",
-            "error_of_median",
-            *(f"{kind}_{level}" for kind in ("covered", "interval_score", "recalibrated_covered") for level in LEVELS),
-            "upside",
-            "upside_happened",
-            "amplification",
-            "amplification_happened",
-            *(f"crps_{name}" for name in BASELINE_NAMES),
-        )
-    ]
+COLUMNS = (
+    *NAMED,
+    "interval",
+    "crps",
+    "error_of_mean",
+    "error_of_median",
+    *(f"{kind}_{level}" for kind in ("covered", "interval_score", "recalibrated_covered") for level in LEVELS),
+    "upside",
+    "upside_happened",
+    "amplification",
+    "amplification_happened",
+    *(f"crps_{name}" for name in BASELINE_NAMES),
 )
+
+
+def _kind(name: str) -> str:
+    """The type of a column, in pyarrow's words."""
+    if name in _WHOLE:
+        return "int64"
+    if name in _TRUTH:
+        return "bool"
+    return "float64" if name in _FLOATS or name not in {*NAMED, "interval"} else "string"

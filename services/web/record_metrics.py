@@ -10,7 +10,7 @@ from typing import get_args
 
 from shared.metrics import Metric, Sample
 from shared.series_record import SeriesRecord
-from shared.track_record import Drift, LevelRecord, TrackRecord, Verdict
+from shared.track_record import LevelRecord, TrackRecord, Verdict
 
 SERIES = ("symbol", "interval", "origin")
 CRPS_UNIT = 1e-4  # in which records tell CRPS, as a share of the last close
@@ -47,20 +47,13 @@ SKILL_UPPER = Metric(
 VERDICT = Metric("kronos_verdict", "1 for the verdict that the skill bears, 0 for the others.", (*SERIES, "verdict"))
 DRIFT = Metric(
     "kronos_drift",
-    "1 where the newest forecasts' coverage has left its expected range; absent while too few are scored.",
-    SERIES,
+    "1 where the newest forecasts have left the range that is expected of them, in the coverage of their 80 % band or in their "
+    "skill; absent while too few are scored.",
+    (*SERIES, "of"),
 )
-DRIFT_COVERAGE = Metric(
-    "kronos_drift_coverage_ratio",
-    "What share of the closes the band of a level (percent) held, of the newest forecasts alone.",
-    (*SERIES, "level"),
-)
-DRIFT_LOWER = Metric(
-    "kronos_drift_expected_lower_ratio", "Lower end of the range that coverage is expected in.", (*SERIES, "level")
-)
-DRIFT_UPPER = Metric(
-    "kronos_drift_expected_upper_ratio", "Upper end of the range that coverage is expected in.", (*SERIES, "level")
-)
+DRIFT_OBSERVED = Metric("kronos_drift_observed_ratio", "What the newest forecasts alone have.", (*SERIES, "of"))
+DRIFT_LOWER = Metric("kronos_drift_expected_lower_ratio", "Lower end of the range that is expected.", (*SERIES, "of"))
+DRIFT_UPPER = Metric("kronos_drift_expected_upper_ratio", "Upper end of the range that is expected.", (*SERIES, "of"))
 RECORD_METRICS = (
     SCORED,
     RECORD_INFO,
@@ -73,7 +66,7 @@ RECORD_METRICS = (
     SKILL_UPPER,
     VERDICT,
     DRIFT,
-    DRIFT_COVERAGE,
+    DRIFT_OBSERVED,
     DRIFT_LOWER,
     DRIFT_UPPER,
 )
@@ -106,8 +99,8 @@ def _record(record: TrackRecord, labels: Labels) -> Iterator[Sample]:
         yield SKILL_LOWER.of(record.skill.lower, *labels)
         yield SKILL_UPPER.of(record.skill.upper, *labels)
     yield from VERDICT.one_of(get_args(Verdict), record.verdict, *labels)
-    if record.drift is not None:
-        yield from _drift(record.drift, labels)
+    if (drift := record.drift) is not None:
+        yield from _drift("coverage", drift.drifted, drift.covered, (drift.expected_from, drift.expected_to), labels)
 
 
 def _coverage(bands: Sequence[LevelRecord], labels: Labels, which: str) -> Iterator[Sample]:
@@ -115,8 +108,8 @@ def _coverage(bands: Sequence[LevelRecord], labels: Labels, which: str) -> Itera
         yield COVERAGE.of(band.covered.value, *labels, band.level, which)
 
 
-def _drift(drift: Drift, labels: Labels) -> Iterator[Sample]:
-    yield DRIFT.of(drift.drifted, *labels)
-    yield DRIFT_COVERAGE.of(drift.covered, *labels, drift.level)
-    yield DRIFT_LOWER.of(drift.expected_from, *labels, drift.level)
-    yield DRIFT_UPPER.of(drift.expected_to, *labels, drift.level)
+def _drift(of: str, drifted: bool, observed: float, expected: tuple[float, float], labels: Labels) -> Iterator[Sample]:
+    yield DRIFT.of(drifted, *labels, of)
+    yield DRIFT_OBSERVED.of(observed, *labels, of)
+    yield DRIFT_LOWER.of(expected[0], *labels, of)
+    yield DRIFT_UPPER.of(expected[1], *labels, of)

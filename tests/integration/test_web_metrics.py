@@ -125,10 +125,10 @@ def test_drift_is_told(full_house: httpx.Client) -> None:
     families = scraped(full_house)
     drift = full_house.get("/api/v1/track-record").json()["record"]["drift"]
     assert drift["drifted"]
-    assert value(families, "kronos_drift", **SERIES) == 1
-    assert value(families, "kronos_drift_coverage_ratio", **SERIES, level="80") == pytest.approx(drift["covered"])
+    assert value(families, "kronos_drift", **SERIES, of="coverage") == 1
+    assert value(families, "kronos_drift_observed_ratio", **SERIES, of="coverage") == pytest.approx(drift["covered"])
     expected = [
-        value(families, f"kronos_drift_expected_{end}_ratio", **SERIES, level="80") for end in ("lower", "upper")
+        value(families, f"kronos_drift_expected_{end}_ratio", **SERIES, of="coverage") for end in ("lower", "upper")
     ]
     assert expected == pytest.approx([drift["expected_from"], drift["expected_to"]])
 

@@ -176,3 +176,53 @@ def test_what_cannot_be_asked_is_refused_in_one_sentence(web: httpx.Client, quer
     assert answer.status_code == 422
     assert said in answer.json()["detail"]
     assert web.get(f"/track-record?{query}").status_code == (404 if "forecaster" not in query else 200)
+
+
+@pytest.mark.parametrize("path", ["ledger", "ledger.csv", "ledger.parquet", "track-record"])
+def test_whoever_has_it_already_hears_so_until_an_entry_is_added(web: httpx.Client, redis: Redis, path: str) -> None:
+    scored(redis, 3)
+    first = web.get(f"/api/v1/{path}")
+    assert (first.status_code, first.headers["cache-control"]) == (200, "no-cache")
+    asking = {"If-None-Match": first.headers["etag"]}
+    again = web.get(f"/api/v1/{path}", headers=asking)
+    assert (again.status_code, again.content) == (304, b"")
+    if path != "track-record":
+        assert web.get(f"/api/v1/{path}?limit=1", headers=asking).status_code == 200, "another question"
+    entry = LedgerEntry.model_validate(web.get("/api/v1/ledger?limit=1").json()["entries"][0])
+    assert Ledger(redis).add(entry.model_copy(update={"forecast_id": "another"}))
+    assert web.get(f"/api/v1/{path}", headers=asking).status_code == 200
+
+
+def test_the_newest_rows_of_the_ledger_and_those_of_a_stretch(web: httpx.Client, redis: Redis) -> None:
+    history = scored(redis, 6)
+    newest = pd.read_csv(BytesIO(web.get("/api/v1/ledger.csv?limit=2").content))
+    assert newest["forecast_id"].tolist() == ["BTCUSDT-1h-live-105", "BTCUSDT-1h-live-104"]
+    from_ms = int(history.open_times_ms[101])
+    stretch = f"from_ms={from_ms}&until_ms={from_ms + 2 * HOUR_MS}"
+    answer = web.get(f"/api/v1/ledger.parquet?{stretch}")
+    assert 'filename="ledger-BTCUSDT-1h-live.parquet"' in answer.headers["content-disposition"]
+    rows = pd.read_parquet(BytesIO(answer.content))
+    assert rows["forecast_id"].tolist() == ["BTCUSDT-1h-live-103", "BTCUSDT-1h-live-102"]
+    assert str(rows["last_open_time_ms"].dtype) == "int64"
+    assert rows["upside_happened"].dtype == bool
+
+
+@pytest.mark.parametrize(
+    ("address", "status", "said"),
+    [
+        ("ledger?from_ms=5&until_ms=5", 422, "until_ms is 5, but allowed is a moment after from_ms, which is 5."),
+        ("ledger.csv?limit=0", 422, "limit is '0', but allowed is a whole number from 1 to 1000000"),
+        ("ledger?limit=1001", 422, "limit is '1001', but allowed is a whole number from 1 to 1000."),
+        (
+            "track-record?forecaster=0123456789abcdef",
+            404,
+            "There is no forecaster '0123456789abcdef' in the ledger of live",
+        ),
+    ],
+)
+def test_what_the_ledger_cannot_be_asked(web: httpx.Client, redis: Redis, address: str, status: int, said: str) -> None:
+    scored(redis, 1)
+    answer = web.get(f"/api/v1/{address}")
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert said in answer.json()["detail"]
+    assert answer.json()["errors"][0]["field"] in address

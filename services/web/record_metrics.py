@@ -27,13 +27,19 @@ FORECASTS = Metric("kronos_track_record_forecasts", "Scored forecasts of that fo
 NEEDED = Metric("kronos_track_record_forecasts_needed", "How many it takes before a verdict is given.", SERIES)
 CRPS = Metric(
     "kronos_crps_ratio",
-    "Mean CRPS as a share of the last close, of the model and of each baseline; lower is better.",
+    "Mean CRPS as a share of the last close, of the model and of each baseline; lower is better. A baseline that came later has "
+    "it over its own forecasts.",
     (*SERIES, "forecast"),
 )
 COVERAGE = Metric(
     "kronos_coverage_ratio",
     "Share of the closes that the band of a level (percent) held, raw and recalibrated; it should be the level.",
     (*SERIES, "level", "bands"),
+)
+SKILL_AGAINST = Metric(
+    "kronos_skill_against_ratio",
+    "1 - CRPS / CRPS of a baseline, over the forecasts that it stands beside.",
+    (*SERIES, "baseline"),
 )
 SKILL = Metric(
     "kronos_skill_ratio", "1 - CRPS / CRPS of the best baseline: above 0 is better than each of them.", SERIES
@@ -60,6 +66,7 @@ RECORD_METRICS = (
     FORECASTS,
     NEEDED,
     CRPS,
+    SKILL_AGAINST,
     COVERAGE,
     SKILL,
     SKILL_LOWER,
@@ -92,6 +99,8 @@ def _record(record: TrackRecord, labels: Labels) -> Iterator[Sample]:
     yield CRPS.of(record.crps * CRPS_UNIT, *labels, "model")
     for baseline in record.baselines:
         yield CRPS.of(baseline.crps * CRPS_UNIT, *labels, baseline.name)
+        if baseline.skill is not None:
+            yield SKILL_AGAINST.of(baseline.skill, *labels, baseline.name)
     yield from _coverage(record.bands, labels, "raw")
     yield from _coverage(record.recalibrated.bands if record.recalibrated else [], labels, "recalibrated")
     yield SKILL.of(record.skill.value, *labels)

@@ -104,6 +104,8 @@ def test_what_is_told_is_what_the_api_tells(full_house: httpx.Client) -> None:
     for baseline in record["baselines"]:
         told = value(families, "kronos_crps_ratio", **SERIES, forecast=baseline["name"])
         assert told == pytest.approx(baseline["crps"] * 1e-4)
+        told = value(families, "kronos_skill_against_ratio", **SERIES, baseline=baseline["name"])
+        assert told == pytest.approx(baseline["skill"])
     for which, bands in (("raw", record["bands"]), ("recalibrated", record["recalibrated"]["bands"])):
         for band in bands:
             told = value(families, "kronos_coverage_ratio", **SERIES, level=str(band["level"]), bands=which)

@@ -1,6 +1,6 @@
-"""A Python client of the API: ask for forecasts, wait for them, have their numbers as pandas frames.
+"""A Python client of the API: ask for forecasts, wait for them, have their numbers as pandas frames; and what became of them.
 
-Needs the extra `client` (httpx and pandas) and a running web service; knows nothing of how forecasts are made.
+Needs the extra `client` (httpx, pandas and pyarrow) and a running web service; knows nothing of how forecasts are made.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import io
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,9 +19,12 @@ import pandas as pd
 
 from shared.errors import KronosLiveError, NotFoundError, QueueFullError, RequestError, ServiceError
 from shared.forecasts import Forecast, JobStatus
-from shared.klines import Interval
+from shared.klines import IngestedOrigin, Interval
+from shared.outcome import Outcome
+from shared.series_record import SeriesRecord
 
 POLL_S = 0.3
+Moment = str | datetime
 ERRORS: dict[int, type[KronosLiveError]] = {
     400: RequestError,
     404: NotFoundError,
@@ -65,6 +69,25 @@ class FinishedForecast:
 
     def _open_times(self) -> pd.DatetimeIndex:
         return pd.to_datetime(self.record.open_times_ms, unit="ms", utc=True).rename("open_time")
+
+
+@dataclass(frozen=True)
+class FollowedForecast:
+    """What followed a forecast; `labels` as those of the forecast, `missing_because` says why fewer candles are kept than
+    have closed. `outcome.entry` has its scores, once they are in the ledger.
+    """
+
+    outcome: Outcome
+    labels: tuple[str, ...]
+    missing_because: str | None
+
+    def candles(self) -> pd.DataFrame:
+        """One row for each candle that is kept, by its open time in UTC: its step, open, high, low, close, volume, amount."""
+        found = self.outcome
+        times = pd.to_datetime(found.open_times_ms, unit="ms", utc=True).rename("open_time")
+        frame = pd.DataFrame(found.candles, index=times, columns=found.columns, dtype=np.float64)
+        frame.insert(0, "step", found.steps)
+        return frame
 
 
 class KronosLive:
@@ -152,6 +175,50 @@ class KronosLive:
         found = self._json("GET", "/forecasts", params={**_series(symbol, interval), "limit": limit})
         return [self._finished(one) for one in found["forecasts"]]
 
+    def outcome(self, forecast_id: str) -> FollowedForecast:
+        """What has followed a finished forecast so far, and how it lies in the forecast's bands."""
+        found = self._json("GET", f"/forecasts/{forecast_id}/outcome")
+        outcome = Outcome.model_validate({name: found[name] for name in Outcome.model_fields if name in found})
+        return FollowedForecast(outcome, tuple(found["labels"]), found["missing_because"])
+
+    def track_record(
+        self,
+        symbol: str | None = None,
+        interval: Interval | str | None = None,
+        *,
+        origin: IngestedOrigin | None = None,
+        forecaster: str | None = None,
+    ) -> SeriesRecord:
+        """Scores of a series' forecasts beside those of plain baselines, and whether that is an edge (`record.verdict`).
+
+        Of the forecaster named (one of `forecasters`), else of the newest forecast's; of the ledger of one origin, else of the
+        one that the series' forecasts go to now. `record` is None before anything is scored.
+        """
+        asked_for = {**_series(symbol, interval), **_stated(origin=origin, forecaster=forecaster)}
+        return SeriesRecord.model_validate(self._json("GET", "/track-record", params=asked_for))
+
+    def ledger(
+        self,
+        symbol: str | None = None,
+        interval: Interval | str | None = None,
+        *,
+        origin: IngestedOrigin | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        limit: int | None = None,
+    ) -> pd.DataFrame:
+        """What became of each forecast of the schedule, oldest first: a row for each, by the open time (UTC) of the last candle
+        that it knew, with its scores and those of the baselines beside it; CRPS in 1e-4 of the last close.
+
+        Of those whose last candle opened from `since` on and before `until` (UTC where no zone is named), the newest `limit`.
+        """
+        stated = _stated(origin=origin, from_ms=_in_ms(since), until_ms=_in_ms(until), limit=limit)
+        answer = self._answer("GET", "/ledger.parquet", params={**_series(symbol, interval), **stated})
+        rows = pd.read_parquet(io.BytesIO(answer.content)).iloc[::-1]
+        for name in ("last_open_time", "scored_at"):
+            rows[name] = pd.to_datetime(rows.pop(f"{name}_ms"), unit="ms", utc=True)
+        return rows.set_index("last_open_time")
+
     def read(self, path: str) -> bytes:
         """The body of whatever the API has at `path`."""
         return self._answer("GET", path).content
@@ -195,6 +262,23 @@ def _problem(answer: httpx.Response) -> tuple[str, str | None]:
 def _series(symbol: str | None, interval: Interval | str | None) -> dict[str, str]:
     named = {"symbol": symbol, "interval": interval}
     return {name: str(value) for name, value in named.items() if value is not None}
+
+
+def _stated(**parameters: object) -> dict[str, str]:
+    return {name: str(value) for name, value in parameters.items() if value is not None}
+
+
+def _in_ms(moment: Moment | None) -> int | None:
+    """UTC ms. Raises RequestError for what is no moment."""
+    if moment is None:
+        return None
+    try:
+        at = pd.Timestamp(moment)
+        if pd.isna(at):
+            raise ValueError
+    except ValueError:
+        raise RequestError(f"{moment!r} is no moment; write one as 2025-01-31 or 2025-01-31T12:00+01:00.") from None
+    return int((at.tz_localize("UTC") if at.tzinfo is None else at).timestamp() * 1000)
 
 
 def _known(model: type[JobStatus], answer: dict[str, Any]) -> dict[str, Any]:

@@ -14,13 +14,16 @@ from redis import Redis
 from services.web.situation import Stores
 from shared.client import KronosLive
 from shared.errors import NotFoundError, RequestError, ServiceError
-from shared.forecasts import JobStatus
+from shared.forecasts import BASELINE_NAMES, JobStatus
+from shared.klines import CLOSE, COLUMNS
+from shared.ledger import Ledger
 from tests.conftest import PROJECT
+from tests.integration.test_web_record import scored
 from tests.processes import service
 from tests.tiny_models import write_tiny_models
 from tests.web_server import forecast_stored, ingested, stores_on, web_server
 
-README_LINES = re.search(r"```python\n(from shared\.client.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)
+README_LINES = re.findall(r"```python\n(from shared\.client.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)
 
 
 @pytest.fixture
@@ -119,13 +122,70 @@ def test_a_token_is_sent_where_one_is_needed(redis_url: str, stores: Stores, tmp
 
 @pytest.mark.usefixtures("worker")
 def test_the_lines_in_readme_run_as_they_stand_there(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert README_LINES is not None
-    program = README_LINES[1]
+    program = README_LINES[0]
     assert len(program.strip().splitlines()) <= 6
     exec(compile(program.replace("http://127.0.0.1:8000", url), "README.md", "exec"), {})  # noqa: S102
     printed = capsys.readouterr().out
     assert "median" in printed
     assert re.search(r"0\.\d+", printed)
+
+
+def test_readmes_lines_on_what_became_of_forecasts_run_as_they_stand_there(
+    url: str, redis: Redis, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scored(redis, 3)
+    program = README_LINES[1]
+    exec(compile(program.replace("http://127.0.0.1:8000", url), "README.md", "exec"), {})  # noqa: S102
+    printed = capsys.readouterr().out
+    for words in ("crps_random_walk", "too few", "close"):
+        assert words in printed
+    assert any(f"{name}\n" in printed for name in BASELINE_NAMES)
+
+
+def test_the_ledger_is_a_frame_by_the_candle_that_each_forecast_followed(client: KronosLive, redis: Redis) -> None:
+    history = scored(redis, 6)
+    frame = client.ledger("BTCUSDT", "1h")
+    entries = Ledger(redis).entries("BTCUSDT", history.interval, "live")
+    assert frame["forecast_id"].tolist() == [entry.forecast_id for entry in entries], "oldest first"
+    assert list(frame.index) == [pd.Timestamp(entry.last_open_time_ms, unit="ms", tz="UTC") for entry in entries]
+    assert frame["crps"].tolist() == pytest.approx([entry.scores.crps for entry in entries if entry.scores])
+    assert (frame["scored_at"].dt.tz is not None, frame["revised"].dtype) == (True, bool)
+    third, fifth = frame.index[2], frame.index[4]
+    naive = third.tz_localize(None).isoformat()
+    assert list(client.ledger(since=third.to_pydatetime(), until=str(fifth)).index) == list(frame.index[2:4])
+    assert list(client.ledger(since=naive, limit=1).index) == [frame.index[-1]], "UTC where no zone is named"
+    nothing = client.ledger("ETHUSDT")
+    assert (len(nothing), list(nothing.columns)) == (0, list(frame.columns))
+    with pytest.raises(RequestError, match="'soon' is no moment"):
+        client.ledger(since="soon")
+    with pytest.raises(RequestError, match="limit is '0', but allowed is"):
+        client.ledger(limit=0)
+
+
+def test_the_track_record_is_the_one_of_the_api(client: KronosLive, redis: Redis) -> None:
+    assert client.track_record().record is None
+    scored(redis, 4, origin="simulated")
+    found = client.track_record("BTCUSDT", origin="simulated")
+    assert found.record
+    assert (found.entries, found.record.verdict, found.record.forecasts) == (4, "too few", 4)
+    assert client.track_record(origin="simulated", forecaster=found.forecasters[0].forecaster) == found
+    with pytest.raises(NotFoundError, match="There is no forecaster 'ffffffffffffffff'"):
+        client.track_record(origin="simulated", forecaster="f" * 16)
+
+
+def test_an_outcome_has_its_candles_and_its_scores(client: KronosLive, redis: Redis, stores: Stores) -> None:
+    history = scored(redis, 2)
+    found = client.outcome("BTCUSDT-1h-live-100")
+    candles = found.candles()
+    assert (len(candles), list(candles.columns)) == (24, ["step", *COLUMNS])
+    np.testing.assert_array_equal(candles["close"], history.values[100:124, CLOSE])
+    assert candles.index[0] == pd.Timestamp(int(history.open_times_ms[100]), unit="ms", tz="UTC")
+    assert found.outcome.entry == Ledger(redis).entry("BTCUSDT", history.interval, "live", found.outcome.id)
+    assert found.outcome.entry
+    asked_for = client.outcome(forecast_stored(stores, ingested(stores), forecast_id="asked-for").id)
+    assert (asked_for.outcome.entry, len(asked_for.candles()), asked_for.labels) == (None, 0, ())
+    with pytest.raises(NotFoundError, match="nobody"):
+        client.outcome("nobody")
 
 
 def test_a_forecast_is_cancelled_by_its_id_and_a_finished_one_is_not(client: KronosLive, stores: Stores) -> None:

@@ -144,7 +144,8 @@ def test_where_too_few_are_scored_nothing_is_claimed(web: httpx.Client, redis: R
     few = scraped(web)
     assert value(few, "kronos_scored_forecasts_total", **SERIES) == 3, "what was added since the last scrape is told"
     assert value(few, "kronos_verdict", **SERIES, verdict="too few") == 1
-    assert [name for name in few if "skill_" in name or "drift" in name] == ["kronos_skill_ratio"]
+    told = [name for name in few if "skill" in name or "drift" in name]
+    assert told == ["kronos_skill_against_ratio", "kronos_skill_ratio"]
 
 
 def test_the_age_of_a_forecast_and_of_its_candle(web: httpx.Client, stores: Stores) -> None:

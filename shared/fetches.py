@@ -86,8 +86,14 @@ class Fetches:
         """Their names, to be asked together with others."""
         return names_question(self._queue.name)
 
-    def ingest_statuses_question(self, now_ms: int) -> Question[list[WorkerStatus]]:
+    @redis_errors_translated()
+    def ingest_statuses(self, now_ms: int) -> list[WorkerStatus]:
         """Each ingest that works the queue: what it fetches and when it was last heard of; `now_ms` is UTC ms."""
+        question = self.ingest_statuses_question(now_ms)
+        return ask_together(self._redis, question)[question]
+
+    def ingest_statuses_question(self, now_ms: int) -> Question[list[WorkerStatus]]:
+        """The same, to be asked together with others."""
         return workers_question(self._queue.name, now_ms)
 
     def counts_question(self, now_ms: int) -> Question[JobCounts]:

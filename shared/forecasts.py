@@ -6,8 +6,9 @@ Plain values only (JSON on every border). How a forecast is made, stored or draw
 from __future__ import annotations
 
 import hashlib
+import re
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 from uuid import uuid4
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
@@ -15,7 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from shared.calibration import SeriesCalibration
 from shared.contract import Contract
-from shared.klines import Interval, Origin
+from shared.klines import ORIGINS, Interval, Origin
 from shared.settings import SHORTEST_HISTORY, ModelName, Overflow, Settings, Symbol
 
 SEED_LIMIT = 2**63 - 1
@@ -395,6 +396,14 @@ def scheduled_forecast_id(symbol: str, interval: Interval, last_open_time_ms: in
     candle = datetime.fromtimestamp(last_open_time_ms / 1000, UTC)
     kind = "" if origin == "live" else f"-{origin}"
     return f"{symbol}-{interval}-{candle:%Y%m%dT%H%M%SZ}{kind}"
+
+
+def series_of_scheduled(forecast_id: str) -> tuple[str, Interval, Origin] | None:
+    """Symbol, interval and origin that the id of a scheduled forecast tells; None where it is no such id."""
+    found = re.fullmatch(r"([A-Z0-9]+)-([0-9]+[mhd])-[0-9]{8}T[0-9]{6}Z(?:-([a-z]+))?", forecast_id)
+    if not found or found[2] not in {one.value for one in Interval} or (found[3] or "live") not in ORIGINS:
+        return None
+    return found[1], Interval(found[2]), cast("Origin", found[3] or "live")
 
 
 def seed_of(forecast_id: str) -> int:

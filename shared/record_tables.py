@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from shared.forecasts import BASELINE_NAMES
-from shared.track_record import Interval95, LevelRecord, TrackRecord
+from shared.klines import utc
+from shared.track_record import ForecasterRecord, Interval95, LevelRecord, TrackRecord
 
 Rows = tuple[list[str], list[list[str]]]
 
@@ -16,10 +19,52 @@ VERDICTS = {
 
 
 def headline(record: TrackRecord) -> str:
+    """The verdict, and what it rests on; before there is one no number is told that might be taken for it."""
     skill = record.skill
-    between = "" if skill.lower is None or skill.upper is None else f" (95 %: {skill.lower:+.1%} to {skill.upper:+.1%})"
+    if skill.lower is None or skill.upper is None:
+        return f"{VERDICTS['too few']}: {record.forecasts} of {record.needed} are scored."
+    between = f"95 %: {skill.lower:+.1%} to {skill.upper:+.1%}"
     best = BASELINE_NAMES.get(record.best_baseline, record.best_baseline)
-    return f"{VERDICTS[record.verdict]}: skill {skill.value:+.1%}{between} against {best}."
+    return f"{VERDICTS[record.verdict]}: skill {skill.value:+.1%} ({between}) against {best}."
+
+
+def drift_sentence(record: TrackRecord) -> str:
+    """What the newest forecasts' bands have held beside what is expected; begins with DRIFT where that is left."""
+    drift = record.drift
+    if drift is None:
+        return "Too few forecasts to tell whether the coverage has drifted."
+    held = f"of the newest {drift.forecasts} forecasts the {drift.level} % band held {drift.covered:.1%}"
+    expected = f"expected is {drift.expected_from:.1%} to {drift.expected_to:.1%}"
+    return f"{'DRIFT' if drift.drifted else 'No drift'}: {held}; {expected}."
+
+
+def counts_sentence(record: TrackRecord) -> str:
+    """What the record is made of, and what is missing in it."""
+    return (
+        f"{record.forecasts} forecasts scored, the first after {utc(record.from_ms)}, the last after {utc(record.until_ms)}. "
+        f"Candles could not be had for {record.unscored}, were missing in part for {record.incomplete}, and were revised "
+        f"afterwards for {record.revised}. {record.seen_in_training} are of a time that the model may have been trained on."
+    )
+
+
+def forecaster_rows(forecasters: Sequence[ForecasterRecord]) -> Rows:
+    """Each way of forecasting that was scored, over its own forecasts."""
+    head = ["forecaster", "model", "horizon", "temperature", "top-p", "forecasts", "CRPS", "skill", "80 % band holds"]
+    rows = [
+        [
+            one.forecaster,
+            one.model,
+            str(one.horizon),
+            f"{one.temperature:g}",
+            f"{one.top_p:g}",
+            str(one.forecasts),
+            f"{one.crps:.1f}",
+            f"{one.skill:+.1%}",
+            f"{one.covered_80:.1%}",
+        ]
+        for one in forecasters
+    ]
+    return head, rows
 
 
 def baseline_rows(record: TrackRecord) -> Rows:

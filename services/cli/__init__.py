@@ -12,6 +12,7 @@ from services.cli.backtesting import backtest
 from services.cli.common import errors_in_one_line
 from services.cli.completion import completion
 from services.cli.reading import list_forecasts, open_page, show, status, workers
+from services.cli.records import ledger, outcome, track_record
 from shared.settings import load_settings
 
 
@@ -83,5 +84,18 @@ def demo(port: int, folder: Path) -> None:
     sys.exit(run_demo(folder, port))
 
 
-for command in (forecast, cancel, backtest, list_forecasts, show, open_page, status, workers, completion):
+for command in (
+    forecast,
+    cancel,
+    list_forecasts,
+    show,
+    outcome,
+    open_page,
+    track_record,
+    ledger,
+    backtest,
+    status,
+    workers,
+    completion,
+):
     main.add_command(command)

@@ -12,10 +12,9 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
 from services.cli.common import errors_in_one_line
-from shared import record_tables as tables
+from services.cli.record_views import show_record_tables, show_verdict
 from shared.errors import RequestError
 from shared.klines import Interval
 from shared.ledger import Ledger, LedgerEntry
@@ -115,12 +114,8 @@ def backtest(file: Path, as_json: bool, seed_ledger: bool, **options: Any) -> No
     console.print(f"\n[bold]{title}[/bold], {record.forecasts} forecasts")
     for warning in warnings:
         console.print(f"[yellow]{warning}[/yellow]")
-    console.print(tables.headline(record))
-    for head, rows in (tables.baseline_rows(record), tables.coverage_rows(record), tables.event_rows(record)):
-        table = Table(*head)
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
+    show_verdict(console, record)
+    show_record_tables(console, record)
     if seed_ledger:
         console.print(f"{added} of {len(reported)} entries are new in the ledger of recorded {symbol} {interval}.")
     console.print(f"Written: {folder / 'report.html'}, scores.parquet and ledger.jsonl.")

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+from typing import Any
+
 import click
 from rich.console import Console
 
 from services.cli.common import as_json_option, errors_in_one_line, now_ms, print_json, stores
-from services.cli.tables import show_forecast, show_job, show_list, show_status, show_workers
+from services.cli.record_views import show_verdicts
+from services.cli.tables import show_forecast, show_ingests, show_job, show_list, show_status, show_workers
 from shared.errors import KronosLiveError, NotFoundError
 from shared.freshness import as_of
-from shared.kline_store import describe_missing_series
+from shared.kline_store import SeriesStatus, describe_missing_series
 from shared.klines import Interval
+from shared.ledger import Ledger
+from shared.series_record import SeriesRecord, ledger_in_use, series_record
 from shared.settings import Settings, load_settings
+
+RECORDS_WITHIN_S = 3.0
 
 
 @click.command()
 @as_json_option
 @errors_in_one_line
 def status(as_json: bool) -> None:
-    """Show the ingested series, the queue, the workers and the latest forecasts."""
+    """Show the ingested series with their latest forecasts and track records, the queue, the workers and the ingests."""
     settings = load_settings()
     klines, forecasts, queue = stores(settings)
     now = now_ms()
@@ -30,6 +39,8 @@ def status(as_json: bool) -> None:
         for one in series
     }
     waiting, workers = queue.waiting(), sum(not one.silent for one in queue.worker_statuses(now))
+    ingests = queue.fetches.ingest_statuses(now)
+    records, left_out = _records(forecasts.ledger, series)
     if as_json:
         Console().print_json(
             data={
@@ -37,29 +48,57 @@ def status(as_json: bool) -> None:
                 "latest_forecasts": [f.id for f in latest.values() if f],
                 "waiting": waiting,
                 "workers": workers,
+                "ingests": [one.model_dump(mode="json") for one in ingests],
+                "track_records": [_in_short(one) for one in records],
+                "track_records_left_out": left_out,
             }
         )
         return
-    show_status(series, latest, waiting, workers, now)
+    show_status(series, latest, waiting, workers, ingests, now)
+    show_verdicts(records, left_out)
+
+
+def _records(ledger: Ledger, series: Sequence[SeriesStatus]) -> tuple[list[SeriesRecord], list[str]]:
+    """Of each series of which anything is scored; and the names of those for which there was no time: a year of an hourly
+    series takes seconds, and who asks for the status does not wait a minute.
+    """
+    found, left_out, until = [], [], time.monotonic() + RECORDS_WITHIN_S
+    for one in series:
+        name = one.symbol, one.interval, ledger_in_use(one)
+        if time.monotonic() > until:
+            left_out.append(f"{one.symbol} {one.interval}")
+        elif entries := ledger.entries(*name):
+            found.append(series_record(*name, entries))
+    return found, left_out
+
+
+def _in_short(found: SeriesRecord) -> dict[str, Any]:
+    """What a watchdog needs of a track record."""
+    kept = {"forecasts", "needed", "skill", "best_baseline", "verdict", "drift"}
+    record = found.record.model_dump(mode="json", include=kept) if found.record else None
+    return {"symbol": found.symbol, "interval": found.interval.value, "origin": found.origin, "record": record}
 
 
 @click.command()
 @as_json_option
 @errors_in_one_line
 def workers(as_json: bool) -> None:
-    """Show the workers: what each is at, since when, on which device, and when it last gave a sign of life.
+    """Show the workers: what each is at, since when, on which device, and when it last gave a sign of life; and the ingests
+    that would fetch klines which nobody keeps up.
 
     Ends with 1 where nobody is there to compute, so that a watchdog need not read the table.
 
     \b
     kronos-live workers --json | jq -r '.[].jobs[]'
     """
-    queue = stores(load_settings())[2]
-    found = queue.worker_statuses(now_ms())
+    queue, now = stores(load_settings())[2], now_ms()
+    found = queue.worker_statuses(now)
     if as_json:
         print_json(found, as_list=True)
-    elif found:
-        show_workers(found)
+    else:
+        if found:
+            show_workers(found)
+        show_ingests(queue.fetches.ingest_statuses(now))
     if all(one.silent for one in found):
         gone = "No worker is alive" if not found else "No worker has given a sign of life for a minute or longer"
         raise KronosLiveError(f"{gone}; start one with `kronos-live worker`.")

@@ -51,12 +51,14 @@ def show_status(
     latest: dict[tuple[str, Interval], Forecast | None],
     waiting: int,
     workers: int,
+    ingests: Sequence[WorkerStatus],
     now_ms: int,
 ) -> None:
-    table = Table(title=f"{workers} workers alive, {waiting} forecasts waiting")
+    alive = sum(not one.silent for one in ingests)
+    table = Table(title=f"{workers} workers alive, {waiting} forecasts waiting; {alive} ingests alive")
     table.add_column("series")
     table.add_column("state", no_wrap=True, min_width=len("SIMULATED"))  # said in full, however narrow the terminal is
-    for column in ("venue", "last candle", "next fetch", "latest forecast", "made"):
+    for column in ("venue", "last candle", "last fetch", "next fetch", "latest forecast", "made"):
         table.add_column(column, overflow="fold")
     for one in series:
         made = latest[one.symbol, one.interval]
@@ -65,6 +67,7 @@ def show_status(
             one.state.upper(),
             one.venue or "none",
             utc(one.last_open_time_ms) if one.last_open_time_ms is not None else "none yet",
+            utc(one.checked_at_ms),
             ("overdue since " if ingest_is_silent(one, now_ms) else "") + utc(one.next_fetch_at_ms),
             made.id if made else "none yet",
             f"{(now_ms / 1000 - made.created_at.timestamp()) / 60:.0f} min ago" if made else "",
@@ -94,6 +97,32 @@ def show_workers(workers: Sequence[WorkerStatus]) -> None:
             ", ".join(one.jobs) or "nothing",
             _model_in_words(one.model),
             ", ".join((one.model.device, one.model.dtype, one.model.kernels)) if one.model else "not told",
+            f"{one.finished}, {one.failed}",
+            f"{one.since:%Y-%m-%d %H:%M}",
+            f"{timedelta(seconds=round(one.heartbeat_age_s))} ago",
+        )
+    Console().print(table)
+
+
+def show_ingests(ingests: Sequence[WorkerStatus]) -> None:
+    """One line for each that takes fetches; the series that it keeps up are told by `kronos-live status`."""
+    if not ingests:
+        Console().print(
+            "No ingest is alive: what nobody keeps up is fetched by none. Start one with `kronos-live ingest`."
+        )
+        return
+    table = Table()
+    table.add_column("ingest", overflow="fold")
+    table.add_column("state", no_wrap=True, min_width=len("SILENT"))
+    for column in ("fetches", "done, failed"):
+        table.add_column(column, overflow="fold")
+    for column in ("since (UTC)", "last sign of life"):
+        table.add_column(column, no_wrap=True)
+    for one in ingests:
+        table.add_row(
+            one.name,
+            "SILENT" if one.silent else one.state,
+            ", ".join(one.jobs) or "nothing",
             f"{one.finished}, {one.failed}",
             f"{one.since:%Y-%m-%d %H:%M}",
             f"{timedelta(seconds=round(one.heartbeat_age_s))} ago",

@@ -1,15 +1,23 @@
-"""The web service as a process, shared by the tests of it; each test has an empty Redis behind it."""
+"""The web service as a process, and the command line; each test has an empty Redis behind it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 from redis import Redis
 
 from services.web.situation import Stores
+from tests.conftest import PROJECT
+from tests.tiny_models import write_tiny_models
 from tests.web_server import stores_on, web_server
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +37,29 @@ def web(web_address: str, redis: Redis) -> Iterator[httpx.Client]:
 @pytest.fixture
 def stores(redis: Redis) -> Stores:
     return stores_on(redis)
+
+
+@pytest.fixture
+def environment(redis_url: str, tmp_path: Path) -> dict[str, str]:
+    return {
+        "KRONOS_REDIS__URL": redis_url,
+        "KRONOS_MODEL__LOCAL_DIR": str(write_tiny_models(tmp_path)),
+        "KRONOS_MODEL__ALLOW_HUB": "false",
+        "KRONOS_WORKER__THREADS": "1",
+    }
+
+
+@pytest.fixture
+def run(environment: dict[str, str]) -> Run:
+    def typed(*words: str, **knobs: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "services.cli", *words],
+            cwd=PROJECT,
+            env={**os.environ, **environment, "COLUMNS": "200", **knobs},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    return typed

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,45 +12,11 @@ from services.cli.tables import show_forecast
 from services.web.situation import Stores
 from shared.forecasts import Band, StepStatistics
 from tests.builders import START_MS, finished_forecast, forecast_request, kline_window, settings
-from tests.conftest import PROJECT
+from tests.integration.conftest import Run
 from tests.integration.test_own_klines import as_csv, candles
 from tests.processes import eventually, service
-from tests.tiny_models import write_tiny_models
 from tests.venue_server import VenueServer
-from tests.web_server import forecast_stored, ingest_alive, ingested, stores_on, unheard_of, worker_alive
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def environment(redis_url: str, tmp_path: Path) -> dict[str, str]:
-    return {
-        "KRONOS_REDIS__URL": redis_url,
-        "KRONOS_MODEL__LOCAL_DIR": str(write_tiny_models(tmp_path)),
-        "KRONOS_MODEL__ALLOW_HUB": "false",
-        "KRONOS_WORKER__THREADS": "1",
-    }
-
-
-@pytest.fixture
-def run(environment: dict[str, str]) -> Run:
-    def typed(*words: str, **knobs: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "services.cli", *words],
-            cwd=PROJECT,
-            env={**os.environ, **environment, "COLUMNS": "200", **knobs},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-
-    return typed
-
-
-@pytest.fixture
-def stores(redis: Redis) -> Stores:
-    return stores_on(redis)
+from tests.web_server import forecast_stored, ingest_alive, ingested, unheard_of, worker_alive
 
 
 def test_forecast_waits_and_prints_the_whole_record_as_json(

@@ -11,7 +11,7 @@ from redis import Redis
 from services.web.situation import Stores
 from shared.queue_overview import MODEL_FIELD, LoadedModel
 from tests.builders import settings
-from tests.web_server import forecast_stored, ingested, job_as_running, unheard_of, worker_alive
+from tests.web_server import forecast_stored, ingest_alive, ingested, job_as_running, unheard_of, worker_alive
 
 FORECASTS = "/api/v1/forecasts"
 
@@ -100,8 +100,11 @@ def test_the_queue_says_what_waits_and_what_runs(web: httpx.Client, redis: Redis
 
 
 def test_workers_say_what_they_have_loaded_and_when_they_were_last_heard_of(web: httpx.Client, redis: Redis) -> None:
-    assert web.get("/api/v1/workers").json() == {"workers": []}
-    worker = worker_alive(redis)
+    assert web.get("/api/v1/workers").json() == {"workers": [], "ingests": []}
+    worker, ingest = worker_alive(redis), ingest_alive(redis)
+    redis.sadd(ingest.executions_key, "fetch-1:execution")
+    [fetching] = web.get("/api/v1/workers").json()["ingests"]
+    assert (fetching["name"], fetching["jobs"]) == (ingest.name, ["fetch-1"])
     [silent] = web.get("/api/v1/workers").json()["workers"]
     assert (silent["name"], silent["model"], silent["jobs"]) == (worker.name, None, [])
     assert 0 <= silent["heartbeat_age_s"] < 10
@@ -127,4 +130,4 @@ def test_workers_say_what_they_have_loaded_and_when_they_were_last_heard_of(web:
     }
     assert models["loaded"] == [loaded.model_dump()]
     redis.delete(worker.key)  # as it expires when a worker was killed
-    assert web.get("/api/v1/workers").json() == {"workers": []}
+    assert web.get("/api/v1/workers").json()["workers"] == []

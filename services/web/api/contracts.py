@@ -233,6 +233,9 @@ class SeriesAnswer(Contract):
 
 class WorkersAnswer(Contract):
     workers: list[WorkerStatus] = Field(description="those whose registration is alive, by name")
+    ingests: list[WorkerStatus] = Field(
+        description="those that fetch klines which nobody keeps up, by name; `jobs` is what each fetches"
+    )
 
 
 class TrackRecordQuery(SeriesQuery):

@@ -16,8 +16,12 @@ from shared.settings import MODEL_NAMES, Settings
 def add_operations(api: APIBlueprint, settings: Settings, stores: Stores, now_ms: Callable[[], int]) -> None:
     @api.get("/workers", responses={200: WorkersAnswer, **problems()})
     def workers() -> Response:
-        """The workers that are alive: what each is at, which model it has loaded, and when it was last heard of."""
-        return json_answer(WorkersAnswer(workers=stores.queue.worker_statuses(now_ms())))
+        """The workers that are alive: what each is at, which model it has loaded, and when it was last heard of; and ingests."""
+        now = now_ms()
+        workers = stores.queue.worker_statuses_question(now)
+        ingests = stores.queue.fetches.ingest_statuses_question(now)
+        answers = stores.ask(workers, ingests)
+        return json_answer(WorkersAnswer(workers=answers[workers], ingests=answers[ingests]))
 
     @api.get("/queue", responses={200: QueueAnswer, **problems()})
     def queue() -> Response:

@@ -85,11 +85,12 @@ def show_record_tables(console: Console, record: TrackRecord) -> None:
     print_table(console, "Probabilities: Brier score (0.25 is what a constant one half scores)", event_rows(record))
 
 
-def print_table(console: Console, title: str, told: Rows) -> None:
+def print_table(console: Console, title: str, told: Rows, *, whole: int = 0) -> None:
+    """Columns of names on the left, of numbers on the right; the first `whole` are never wrapped."""
     head, rows = told
     table = Table(title=title, title_justify="left")
     for place, column in enumerate(head):
-        table.add_column(column, justify="right" if place else "left", overflow="fold")
+        table.add_column(column, justify="right" if place else "left", overflow="fold", no_wrap=place < whole)
     for row in rows:
         table.add_row(*row)
     console.print(table)
@@ -101,17 +102,10 @@ def show_ledger(symbol: str, interval: Interval, origin: Origin, entries: Sequen
     if not entries:
         console.print(f"There is no entry in the ledger of {origin} {symbol} {interval} that would be of that time.")
         return
-    head = [
-        "last known candle (UTC)",
-        "forecast",
-        "CRPS",
-        "best baseline",
-        "80 % band held",
-        "recalibrated",
-        "up: said, came",
-    ]
-    rows = [[utc(entry.last_open_time_ms), entry.forecast_id, *_scored(entry)] for entry in entries]
-    print_table(console, f"{symbol} {interval}, {origin.upper()}: CRPS in 1e-4 of the last close", (head, rows))
+    head = ["forecast", "after (UTC)", "CRPS", "best baseline", "80 % held", "recalibrated", "up: said, came"]
+    rows = [[entry.forecast_id, _minute(entry.last_open_time_ms), *_scored(entry)] for entry in entries]
+    title = f"{symbol} {interval}, {origin.upper()}: what became of forecasts; CRPS in 1e-4 of the last close"
+    print_table(console, title, (head, rows), whole=2)
     for entry in entries:
         if entry.problem:
             console.print(f"{entry.forecast_id}: {entry.problem}", markup=False)
@@ -155,13 +149,13 @@ def show_outcome(forecast: Forecast, found: Outcome) -> None:
 
 def _show_candles(console: Console, forecast: Forecast, found: Outcome) -> None:
     bands = sorted(forecast.close.bands, key=lambda band: band.level)
-    head = ["step", "open time (UTC)", "close", "forecast median", *(f"in the {band.level} % band" for band in bands)]
+    head = ["step", "open time (UTC)", "close", "median forecast", *(f"{band.level} %" for band in bands)]
     rows = []
     for step, open_time, candle in zip(found.steps, found.open_times_ms, found.candles, strict=True):
         close, at = candle[CLOSE], step - 1
         inside = ["yes" if band.lower[at] <= close <= band.upper[at] else "NO" for band in bands]
-        rows.append([str(step), utc(open_time), price(close), price(forecast.close.median[at]), *inside])
-    print_table(console, "What then happened", (head, rows))
+        rows.append([str(step), _minute(open_time), price(close), price(forecast.close.median[at]), *inside])
+    print_table(console, "What then happened, and whether the bands held it", (head, rows), whole=2)
     compared = found.comparison
     if compared is None:
         return
@@ -171,8 +165,8 @@ def _show_candles(console: Console, forecast: Forecast, found: Outcome) -> None:
         f"was off by {compared.median_error:+.2%}. Bands held {held}."
     )
     if compared.ended_above is not None:
-        where = "above" if compared.ended_above else "not above"
-        console.print(f"It ended {where} the last known close; the upside probability was {compared.upside:.1%}.")
+        ended = "ended" if compared.ended_above else "did not end"
+        console.print(f"It {ended} above the last known close; the upside probability was {compared.upside:.1%}.")
 
 
 def show_entry(entry: LedgerEntry) -> None:
@@ -207,6 +201,10 @@ def _show_scores(console: Console, entry: LedgerEntry | None) -> None:
 def _covered(bands: Sequence[BandScore], level: int = 80) -> str:
     known = [step for band in bands if band.level == level for step in band.covered if step is not None]
     return f"{sum(known) / len(known):.0%}" if known else ""
+
+
+def _minute(at_ms: int) -> str:
+    return utc(at_ms)[:16]
 
 
 def _said(event: EventScore | None) -> str:

@@ -27,6 +27,8 @@ from shared.settings import load_settings
 SHOWN = 20  # rows of the ledger in a terminal, unless more are asked for
 LedgerName = tuple[str, Interval, IngestedOrigin]
 
+MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M"])
+
 interval_option = click.option(
     "--interval", type=click.Choice([one.value for one in Interval]), help="Left out: the configured one."
 )
@@ -82,10 +84,10 @@ def track_record(
 @click.argument("symbol", required=False)
 @interval_option
 @origin_option
+@click.option("--from", "first", metavar="DAY", type=MOMENT, help="First UTC day; or a moment, as 2025-01-31T12:00.")
 @click.option(
-    "--from", "first", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M"]), help="UTC, of the last known candle."
+    "--to", "last", metavar="DAY", type=MOMENT, help="UTC day or moment before which the last known candle opened."
 )
-@click.option("--to", "last", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M"]), help="UTC, before then.")
 @click.option("--limit", type=click.IntRange(1), help=f"The newest so many. [default: {SHOWN} in a table, else all]")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, a row for each forecast.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: whole entries, with the scores of each step.")

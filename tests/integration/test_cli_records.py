@@ -129,7 +129,7 @@ def test_the_outcome_of_a_forecast_is_its_candles_and_its_scores(run: Run, redis
     shown = run("outcome", entries[0].forecast_id).stdout
     for words in (
         "24 of 24 candles have closed since.",
-        "in the 80 % band",
+        "whether the bands held it",
         "Close of step 24",
         "Scores, written",
         "not a track record",

@@ -28,14 +28,20 @@ def headline(record: TrackRecord) -> str:
     return f"{VERDICTS[record.verdict]}: skill {skill.value:+.1%} ({between}) against {best}."
 
 
-def drift_sentence(record: TrackRecord) -> str:
-    """What the newest forecasts' bands have held beside what is expected; begins with DRIFT where that is left."""
-    drift = record.drift
+def drift_sentences(record: TrackRecord) -> list[tuple[bool, str]]:
+    """What the newest forecasts have beside what is expected of them: of the coverage, and of the skill once there are enough.
+
+    Each with whether that has drifted; then it begins with DRIFT.
+    """
+    drift, skill = record.drift, record.skill_drift
     if drift is None:
-        return "Too few forecasts to tell whether the coverage has drifted."
+        return [(False, "Too few forecasts to tell whether anything has drifted.")]
     held = f"of the newest {drift.forecasts} forecasts the {drift.level} % band held {drift.covered:.1%}"
-    expected = f"expected is {drift.expected_from:.1%} to {drift.expected_to:.1%}"
-    return f"{'DRIFT' if drift.drifted else 'No drift'}: {held}; {expected}."
+    told = [(drift.drifted, held, f"{drift.expected_from:.1%} to {drift.expected_to:.1%}")]
+    if skill is not None:
+        has = f"the newest {skill.forecasts} forecasts have a skill of {skill.skill:+.1%}"
+        told.append((skill.drifted, has, f"{skill.expected_from:+.1%} to {skill.expected_to:+.1%}"))
+    return [(left, f"{'DRIFT' if left else 'No drift'}: {what}; expected is {range_}.") for left, what, range_ in told]
 
 
 def counts_sentence(record: TrackRecord) -> str:

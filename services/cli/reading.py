@@ -74,7 +74,7 @@ def _records(ledger: Ledger, series: Sequence[SeriesStatus]) -> tuple[list[Serie
 
 def _in_short(found: SeriesRecord) -> dict[str, Any]:
     """What a watchdog needs of a track record."""
-    kept = {"forecasts", "needed", "skill", "best_baseline", "verdict", "drift"}
+    kept = {"forecasts", "needed", "skill", "best_baseline", "verdict", "drift", "skill_drift"}
     record = found.record.model_dump(mode="json", include=kept) if found.record else None
     return {"symbol": found.symbol, "interval": found.interval.value, "origin": found.origin, "record": record}
 

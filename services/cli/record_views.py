@@ -17,7 +17,7 @@ from shared.record_tables import (
     baseline_rows,
     counts_sentence,
     coverage_rows,
-    drift_sentence,
+    drift_sentences,
     event_rows,
     forecaster_rows,
     headline,
@@ -57,15 +57,16 @@ def show_record(found: SeriesRecord) -> None:
 
 
 def show_verdicts(records: Sequence[SeriesRecord], left_out: Sequence[str]) -> None:
-    """A line for each series, two where it has drifted; `left_out` are those of which nobody has looked."""
+    """A line for each series, and one for what has drifted; `left_out` are those of which nobody has looked."""
     console = Console()
     for one in records:
         if one.record is None:
             continue
         name = f"{one.symbol} {one.interval}{'' if one.origin == 'live' else f' ({one.origin.upper()})'}"
         console.print(f"{name}: {headline(one.record)}", markup=False)
-        if one.record.drift is not None and one.record.drift.drifted:
-            console.print(f"{name}: {drift_sentence(one.record)}", style="bold red", markup=False)
+        for drifted, sentence in drift_sentences(one.record):
+            if drifted:
+                console.print(f"{name}: {sentence}", style="bold red", markup=False)
     if left_out:
         console.print(
             f"The track records of {', '.join(left_out)} take longer: `kronos-live track-record SYMBOL` has them."
@@ -75,8 +76,8 @@ def show_verdicts(records: Sequence[SeriesRecord], left_out: Sequence[str]) -> N
 def show_verdict(console: Console, record: TrackRecord) -> None:
     """What a person should read first."""
     console.print(headline(record), style="bold")
-    drifted = record.drift is not None and record.drift.drifted
-    console.print(drift_sentence(record), style="bold red" if drifted else None)
+    for drifted, sentence in drift_sentences(record):
+        console.print(sentence, style="bold red" if drifted else None)
 
 
 def show_record_tables(console: Console, record: TrackRecord) -> None:

@@ -110,6 +110,8 @@ def _record(record: TrackRecord, labels: Labels) -> Iterator[Sample]:
     yield from VERDICT.one_of(get_args(Verdict), record.verdict, *labels)
     if (drift := record.drift) is not None:
         yield from _drift("coverage", drift.drifted, drift.covered, (drift.expected_from, drift.expected_to), labels)
+    if (skill := record.skill_drift) is not None:
+        yield from _drift("skill", skill.drifted, skill.skill, (skill.expected_from, skill.expected_to), labels)
 
 
 def _coverage(bands: Sequence[LevelRecord], labels: Labels, which: str) -> Iterator[Sample]:

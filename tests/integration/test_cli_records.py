@@ -28,7 +28,7 @@ def test_a_track_record_is_a_verdict_and_what_it_rests_on(run: Run, redis: Redis
     for words in (
         "BTCUSDT 1h, LIVE",
         "Too few forecasts to tell whether there is any skill: 6 of 120 are scored.",
-        "Too few forecasts to tell whether the coverage has drifted.",
+        "Too few forecasts to tell whether anything has drifted.",
         "random walk, EWMA(0.97)",
         *(f"{level} %" for level in LEVELS),
         "above the last close at the end",
@@ -45,10 +45,12 @@ def test_drift_is_told_in_the_track_record_and_by_status(run: Run, redis: Redis,
     [entry] = scored_entries(redis, 1)
     with_drift(redis, entry)
     shown = run("track-record").stdout
-    assert "DRIFT: of the newest 100 forecasts the 80 % band held " in shown
+    assert "\nDRIFT: of the newest 100 forecasts the 80 % band held " in shown
+    assert "No drift: the newest 100 forecasts have a skill of " in shown
     status = run("status").stdout
     assert f"BTCUSDT 1h: {next(line for line in shown.splitlines() if 'skill' in line and 'against' in line)}" in status
     assert "BTCUSDT 1h: DRIFT: of the newest" in status
+    assert "No drift" not in status
     [told] = json.loads(run("status", "--json").stdout)["track_records"]
     assert (told["symbol"], told["record"]["drift"]["drifted"]) == ("BTCUSDT", True)
 

@@ -63,7 +63,9 @@ def with_drift(redis: Redis, entry: LedgerEntry, *, days: int = 400) -> None:
         held = (day % 5 != 0) if day < days - 100 else False
         bands = [band.model_copy(update={"covered": [held] * len(band.covered)}) for band in entry.scores.bands]
         mapped = RecalibratedScores(bands=bands, upside=entry.scores.upside, volatility_amplification=None)
-        changed = {"scores": entry.scores.model_copy(update={"bands": bands, "recalibrated": mapped})}
+        crps = entry.scores.crps * (1 + 0.1 * (-1) ** day)
+        told = {"bands": bands, "recalibrated": mapped, "crps": crps}
+        changed = {"scores": entry.scores.model_copy(update=told)}
         named = {
             "forecast_id": f"day-{day}",
             "last_open_time_ms": entry.last_open_time_ms - (days - day) * 24 * HOUR_MS,
@@ -125,14 +127,14 @@ def test_what_is_told_is_what_the_api_tells(full_house: httpx.Client) -> None:
 
 def test_drift_is_told(full_house: httpx.Client) -> None:
     families = scraped(full_house)
-    drift = full_house.get("/api/v1/track-record").json()["record"]["drift"]
-    assert drift["drifted"]
-    assert value(families, "kronos_drift", **SERIES, of="coverage") == 1
-    assert value(families, "kronos_drift_observed_ratio", **SERIES, of="coverage") == pytest.approx(drift["covered"])
-    expected = [
-        value(families, f"kronos_drift_expected_{end}_ratio", **SERIES, of="coverage") for end in ("lower", "upper")
-    ]
-    assert expected == pytest.approx([drift["expected_from"], drift["expected_to"]])
+    record = full_house.get("/api/v1/track-record").json()["record"]
+    assert record["drift"]["drifted"]
+    for of, told, observed in (("coverage", record["drift"], "covered"), ("skill", record["skill_drift"], "skill")):
+        assert value(families, "kronos_drift", **SERIES, of=of) == told["drifted"]
+        assert value(families, "kronos_drift_observed_ratio", **SERIES, of=of) == pytest.approx(told[observed])
+        for end, name in (("lower", "expected_from"), ("upper", "expected_to")):
+            expected = value(families, f"kronos_drift_expected_{end}_ratio", **SERIES, of=of)
+            assert expected == pytest.approx(told[name])
 
 
 def test_where_too_few_are_scored_nothing_is_claimed(web: httpx.Client, redis: Redis, stores: Stores) -> None:

@@ -40,7 +40,7 @@ def status(as_json: bool) -> None:
     }
     waiting, workers = queue.waiting(), sum(not one.silent for one in queue.worker_statuses(now))
     ingests = queue.fetches.ingest_statuses(now)
-    records, left_out = _records(forecasts.ledger, series)
+    records, left_out = records_in_time(forecasts.ledger, series)
     if as_json:
         Console().print_json(
             data={
@@ -58,7 +58,7 @@ def status(as_json: bool) -> None:
     show_verdicts(records, left_out)
 
 
-def _records(ledger: Ledger, series: Sequence[SeriesStatus]) -> tuple[list[SeriesRecord], list[str]]:
+def records_in_time(ledger: Ledger, series: Sequence[SeriesStatus]) -> tuple[list[SeriesRecord], list[str]]:
     """Of each series of which anything is scored; and the names of those for which there was no time: a year of an hourly
     series takes seconds, and who asks for the status does not wait a minute.
     """

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import lru_cache
+from threading import Lock
 
 from services.web.situation import Stores
 from shared.klines import IngestedOrigin, Interval
@@ -26,6 +27,7 @@ class Records:
         self._stores = stores
         self._computed = lru_cache(maxsize=RECORDS_REMEMBERED)(self._compute)
         self._newest: dict[LedgerName, tuple[tuple[int, str], SeriesRecord]] = {}  # computed longest ago first
+        self._one_looks = Lock()  # of several who want all records at once; the others wait for what that one computes
 
     def origin_of(self, symbol: str, interval: Interval) -> IngestedOrigin:
         """Which ledger a series' forecasts go to now; live where it is not ingested."""
@@ -51,17 +53,20 @@ class Records:
         questions = [self._stores.forecasts.ledger.version_question(*name) for name in names]
         answers = self._stores.ask(*questions)
         versions = {name: answers[question] for name, question in zip(names, questions, strict=True)}
-        known = list(self._newest)
-        behind = [name for name in names if self._newest.get(name, (None,))[0] != versions[name]]
-        behind.sort(key=lambda name: known.index(name) if name in known else -1)
-        until = time.monotonic() + within_s
-        for name in behind:
+        with self._one_looks:
+            self._catch_up(versions, time.monotonic() + within_s)
+            return [self._newest[name][1] for name in names if name in self._newest]
+
+    def _catch_up(self, versions: dict[LedgerName, tuple[int, str]], until: float) -> None:
+        """Compute what is behind, at least one, until that moment of the monotonic clock."""
+        order = {name: place for place, name in enumerate(self._newest)}
+        behind = [name for name, version in versions.items() if self._newest.get(name, (None,))[0] != version]
+        for name in sorted(behind, key=lambda name: order.get(name, -1)):
             record = self._computed(*name, None, versions[name])
             self._newest.pop(name, None)
             self._newest[name] = versions[name], record
             if time.monotonic() > until:
-                break
-        return [self._newest[name][1] for name in names if name in self._newest]
+                return
 
     def page(
         self,

@@ -10,6 +10,9 @@ import pandas as pd
 import pytest
 from redis import Redis
 
+from services.cli import reading
+from services.cli.reading import records_in_time
+from services.cli.record_views import show_verdicts
 from services.web.situation import Stores
 from shared.klines import Interval
 from shared.ledger import Ledger
@@ -58,6 +61,26 @@ def test_drift_is_told_in_the_track_record_and_by_status(run: Run, redis: Redis,
 def scored_entries(redis: Redis, count: int) -> list:  # type: ignore[type-arg]
     scored(redis, count)
     return Ledger(redis).entries("BTCUSDT", Interval.H1, "live")
+
+
+def test_status_keeps_nobody_waiting_for_records(
+    redis: Redis, stores: Stores, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scored(redis, 2)
+    ingested(stores)
+    ingested(stores, symbol="ETHUSDT")
+    series = stores.klines.all_statuses()
+    records, left_out = records_in_time(stores.forecasts.ledger, series)
+    assert ([one.entries for one in records], left_out) == ([2], [])
+    monkeypatch.setattr(reading, "RECORDS_WITHIN_S", -1.0)
+    records, left_out = records_in_time(stores.forecasts.ledger, series)
+    assert (records, left_out) == ([], ["BTCUSDT 1h", "ETHUSDT 1h"])
+    capsys.readouterr()
+    show_verdicts(records, left_out)
+    told = " ".join(capsys.readouterr().out.split())
+    assert (
+        told == "The track records of BTCUSDT 1h, ETHUSDT 1h take longer: `kronos-live track-record SYMBOL` has them."
+    )
 
 
 def test_several_series_and_one_of_which_nothing_is_scored(run: Run, redis: Redis, stores: Stores) -> None:

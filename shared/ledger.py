@@ -43,6 +43,12 @@ class BandScore(Contract):
     covered: list[bool | None] = Field(description="whether the close lay within, at each step")
     interval_score: float = Field(description="mean over the steps, in 1e-4 of the last close")
 
+    @property
+    def share(self) -> float:
+        """Of the steps whose candle is known, how many the band held."""
+        known = [step for step in self.covered if step is not None]
+        return sum(known) / len(known)
+
 
 class EventScore(Contract):
     """A probability, and whether what it spoke of happened; the Brier score is the square of the difference."""

@@ -44,9 +44,9 @@ def _row(entry: LedgerEntry) -> dict[str, object]:
         "crps": scores.crps,
         "error_of_mean": scores.error_of_mean,
         "error_of_median": scores.error_of_median,
-        **{f"covered_{band.level}": _share(band.covered) for band in scores.bands},
+        **{f"covered_{band.level}": band.share for band in scores.bands},
         **{f"interval_score_{band.level}": band.interval_score for band in scores.bands},
-        **{f"recalibrated_covered_{band.level}": _share(band.covered) for band in (beside.bands if beside else [])},
+        **{f"recalibrated_covered_{band.level}": band.share for band in (beside.bands if beside else [])},
         **_event("upside", scores.upside),
         **_event("amplification", scores.volatility_amplification),
         **{f"crps_{name}": one.crps for name, one in scores.baselines.items() if f"crps_{name}" in COLUMNS},
@@ -56,11 +56,6 @@ def _row(entry: LedgerEntry) -> dict[str, object]:
 
 def _event(name: str, event: EventScore | None) -> dict[str, object]:
     return {name: event.probability, f"{name}_happened": event.happened} if event else {}
-
-
-def _share(covered: Sequence[bool | None]) -> float:
-    known = [step for step in covered if step is not None]
-    return sum(known) / len(known)
 
 
 NAMED = (

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from shared.forecasts import BASELINE_NAMES
 from shared.klines import utc
-from shared.track_record import ForecasterRecord, Interval95, LevelRecord, TrackRecord
+from shared.resampling import Interval95
+from shared.track_record import ForecasterRecord, LevelRecord, TrackRecord
 
 Rows = tuple[list[str], list[list[str]]]
 

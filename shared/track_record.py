@@ -6,37 +6,26 @@ pages. Horizons overlap, so neighbouring entries say much the same: every interv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from shared.contract import Contract
-from shared.ledger import BandScore, EventScore, LedgerEntry, Scores
+from shared.drift import Drift, SkillDrift, coverage_drift, skill_drift
+from shared.ledger import BandScore, EventScore, LedgerEntry, Scores, Steps
+from shared.resampling import FEWEST, Floats, Interval95, mean_interval, needed, skill_interval
 from shared.statistics import LEVELS
+from shared.trials import Trial, trial
 
-Floats = NDArray[np.float64]
 Verdict = Literal["too few", "edge", "no edge", "worse"]
 
-FEWEST = 30  # scored forecasts before anything is claimed
-FEWEST_BLOCKS = 5  # that do not overlap; fewer tell little of how much blocks differ
-RESAMPLES = 2000
+DRIFT_LEVEL = 80
 PIT_BINS = 10
 RELIABILITY_BINS = 10
 PERIODS = 12
-RECENT = 100  # forecasts that drift is looked for in
-DRIFT_QUANTILE = 2.5758  # of the normal distribution: left to either side by chance once in a hundred times
 WORST = 5
-
-
-class Interval95(Contract):
-    """A mean over forecasts, with its 95 % interval by block bootstrap; none where there are too few."""
-
-    value: float
-    lower: float | None
-    upper: float | None
 
 
 class LevelRecord(Contract):
@@ -87,34 +76,16 @@ class PeriodRecord(Contract):
 
 
 class Worst(Contract):
-    """A forecast that was far off: its CRPS, and in multiples of the mean."""
+    """A forecast that was far off, and what then happened, which the ledger keeps when the forecast itself is gone."""
 
     forecast_id: str
+    made_for: Literal["schedule", "backtest"]
     last_open_time_ms: int
+    last_close: float
     crps: float
     times_the_mean: float
-
-
-class Drift(Contract):
-    """Whether the newest forecasts are covered as the band says, by a range that allows for overlapping horizons."""
-
-    level: int
-    forecasts: int
-    covered: float
-    expected_from: float
-    expected_to: float
-    drifted: bool
-
-
-class SkillDrift(Contract):
-    """Whether the newest forecasts are as good, beside the best baseline, as those before, by the same kind of range."""
-
-    forecasts: int
-    skill: float
-    skill_before: float
-    expected_from: float
-    expected_to: float
-    drifted: bool
+    closes: Steps = Field(description="what then happened: the close of each step")
+    held: list[bool | None] = Field(description="whether the raw 80 % band held it")
 
 
 class ForecasterRecord(Contract):
@@ -154,6 +125,7 @@ class TrackRecord(Contract):
     incomplete: int = Field(description="scored ones of which a candle is missing")
     revised: int = Field(description="scored ones whose last known candle was changed afterwards")
     seen_in_training: int = Field(description="forecasts of a time that the model may have been trained on")
+    backtest: int = Field(description="scored ones that a backtest made afterwards, not the schedule at the time")
     crps: float = Field(description="mean, in 1e-4 of the last close")
     crps_by_step: list[float | None]
     error_of_median: float
@@ -169,18 +141,15 @@ class TrackRecord(Contract):
     recalibrated: Recalibration | None
     periods: list[PeriodRecord]
     worst: list[Worst]
-    drift: Drift | None = Field(description="of the coverage; none where there are too few to tell")
-    skill_drift: SkillDrift | None
+    drift: Drift | None = Field(description="of the coverage; none where there are too few")
+    skill_drift: SkillDrift | None = Field(description="of the skill; none where there are too few")
+    trials: list[Trial] = Field(description="beside each other forecaster that has forecasts after the same candles")
 
 
 def forecasters(entries: Sequence[LedgerEntry]) -> list[ForecasterRecord]:
     """Each that has scored forecasts among the entries (oldest first), the one of the newest first, then by how many."""
-    groups: dict[str, list[LedgerEntry]] = {}
-    for entry in entries:
-        if entry.scores:
-            groups.setdefault(entry.forecaster, []).append(entry)
     newest = next((entry.forecaster for entry in reversed(entries) if entry.scores), None)
-    records = [_forecaster(group, newest=name == newest) for name, group in groups.items()]
+    records = [_forecaster(group, newest=name == newest) for name, group in _by_forecaster(entries).items()]
     return sorted(records, key=lambda one: (not one.newest, -one.forecasts))
 
 
@@ -205,6 +174,7 @@ def track_record(entries: Sequence[LedgerEntry], forecaster: str | None = None) 
         incomplete=sum(None in entry.closes for entry, _ in scored),
         revised=sum(entry.revised for entry, _ in scored),
         seen_in_training=sum(entry.seen_in_training for entry, _ in scored),
+        backtest=sum(entry.made_for == "backtest" for entry, _ in scored),
         crps=float(crps.mean()),
         crps_by_step=_by_step([one.crps_by_step for one in scores]),
         error_of_median=float(np.mean([one.error_of_median for one in scores])),
@@ -222,27 +192,8 @@ def track_record(entries: Sequence[LedgerEntry], forecaster: str | None = None) 
         worst=_worst(scored, float(crps.mean())),
         drift=_drift(scores, block),
         skill_drift=_skill_drift(scores, best, block),
+        trials=_trials(line, entries, block),
     )
-
-
-def block_bootstrap(values: Floats, block: int, statistic: Callable[[Floats], Floats]) -> tuple[float, float] | None:
-    """The 95 % interval of `statistic` of the means of values [n, k], resampled in circular blocks of `block` rows (Politis
-    and Romano 1992); none for fewer rows than `needed`. `statistic` maps means [resamples, k] to [resamples].
-    """
-    count = len(values)
-    if count < needed(block):
-        return None
-    blocks = -(-count // block)
-    sums = np.concatenate((np.zeros((1, values.shape[1])), np.cumsum(np.concatenate((values, values[:block])), axis=0)))
-    starts = np.random.default_rng(0).integers(0, count, (RESAMPLES, blocks))
-    means = (sums[starts + block] - sums[starts]).sum(axis=1) / (blocks * block)
-    lower, upper = np.quantile(statistic(means), (0.025, 0.975))
-    return float(lower), float(upper)
-
-
-def needed(block: int) -> int:
-    """Scored forecasts before an interval is given: FEWEST, and FEWEST_BLOCKS blocks."""
-    return max(FEWEST, FEWEST_BLOCKS * block)
 
 
 def _block_length(entries: Sequence[LedgerEntry]) -> int:
@@ -251,14 +202,6 @@ def _block_length(entries: Sequence[LedgerEntry]) -> int:
     apart_ms = float(np.median(np.diff(times))) if len(times) > 1 else entries[0].interval.ms
     overlapping = entries[0].horizon * entries[0].interval.ms / max(apart_ms, 1.0)
     return max(1, int(np.ceil(overlapping)), int(np.cbrt(len(entries))))
-
-
-def _mean_interval(values: Floats, block: int) -> Interval95:
-    known = values[~np.isnan(values)]
-    bounds = block_bootstrap(known[:, None], block, lambda means: means[:, 0])
-    return Interval95(
-        value=float(known.mean()), lower=bounds[0] if bounds else None, upper=bounds[1] if bounds else None
-    )
 
 
 def _common_baselines(scores: Sequence[Scores]) -> list[str]:
@@ -291,17 +234,7 @@ def _skill(scores: Sequence[Scores], block: int) -> tuple[str, Interval95]:
         return "", Interval95(value=0.0, lower=None, upper=None)
     crps = np.array([[one.crps, *(one.baselines[name].crps for name in names)] for one in scores])
     best = 1 + int(crps[:, 1:].mean(axis=0).argmin())
-    pair = crps[:, [0, best]]
-
-    def skill(means: Floats) -> Floats:
-        compared: Floats = 1 - means[:, 0] / np.where(means[:, 1] > 0, means[:, 1], np.nan)
-        return np.nan_to_num(compared)
-
-    bounds = block_bootstrap(pair, block, skill)
-    value = float(skill(pair.mean(axis=0)[None])[0])
-    return names[best - 1], Interval95(
-        value=value, lower=bounds[0] if bounds else None, upper=bounds[1] if bounds else None
-    )
+    return names[best - 1], skill_interval(crps[:, 0], crps[:, best], block)
 
 
 def _verdict(skill: Interval95) -> Verdict:
@@ -320,7 +253,7 @@ def _levels(bands: Sequence[Sequence[BandScore]], block: int) -> list[LevelRecor
         records.append(
             LevelRecord(
                 level=level,
-                covered=_mean_interval(np.nanmean(inside, axis=1), block),
+                covered=mean_interval(np.nanmean(inside, axis=1), block),
                 by_step=_step_means(inside),
                 interval_score=float(np.mean([one.interval_score for one in of_level])),
             )
@@ -392,85 +325,50 @@ def _worst(scored: Sequence[tuple[LedgerEntry, Scores]], mean: float) -> list[Wo
     return [
         Worst(
             forecast_id=entry.forecast_id,
+            made_for=entry.made_for,
             last_open_time_ms=entry.last_open_time_ms,
+            last_close=entry.last_close,
             crps=one.crps,
             times_the_mean=one.crps / mean if mean > 0 else 0.0,
+            closes=entry.closes,
+            held=one.bands[LEVELS.index(80)].covered,
         )
         for entry, one in by_crps
     ]
 
 
-def _drift(scores: Sequence[Scores], block: int, level: int = 80) -> Drift | None:
-    """Of the bands that are shown first: the recalibrated ones where there are enough, else the raw ones.
-
-    The range is left by chance once in a hundred times.
-    """
-    recalibrated = [one.recalibrated.bands for one in scores if one.recalibrated]
-    bands = recalibrated if len(recalibrated) >= 2 * FEWEST else [one.bands for one in scores]
-    shares = np.array([_share(one[LEVELS.index(level)].covered) for one in bands])
-    if not _enough_for_drift(len(shares), block):
-        return None
-    recent = shares[-RECENT:]
-    error = _reach(len(shares), block) * _standard_error(shares, block, len(recent))
-    covered = float(recent.mean())
-    return Drift(
-        level=level,
-        forecasts=len(recent),
-        covered=covered,
-        expected_from=max(0.0, level / 100 - error),
-        expected_to=min(1.0, level / 100 + error),
-        drifted=not level / 100 - error <= covered <= level / 100 + error,
-    )
+def _drift(scores: Sequence[Scores], block: int) -> Drift | None:
+    """Of the recalibrated bands where there are enough, else of the raw ones."""
+    beside = [one.recalibrated.bands for one in scores if one.recalibrated]
+    recalibrated = len(beside) >= 2 * FEWEST
+    bands = beside if recalibrated else [one.bands for one in scores]
+    shares = np.array([one[LEVELS.index(DRIFT_LEVEL)].share for one in bands])
+    return coverage_drift(shares, block, DRIFT_LEVEL, recalibrated=recalibrated)
 
 
 def _skill_drift(scores: Sequence[Scores], best: str, block: int) -> SkillDrift | None:
-    """The newest forecasts' skill beside that of all before them; chance alone leaves the range once in a hundred times.
-
-    A skill is a ratio of means, so its error is that of the mean of (CRPS - (1 - skill) * baseline's CRPS) over the
-    baseline's mean (the delta method).
-    """
-    count = len(scores) - RECENT
-    if not best or not _enough_for_drift(count, block):
+    if not best:
         return None
-    crps, plain = np.array([one.crps for one in scores]), np.array([one.baselines[best].crps for one in scores])
-    if plain[:count].mean() == 0 or plain[count:].mean() == 0:
-        return None
-    before, now = (1 - float(crps[part].mean() / plain[part].mean()) for part in (slice(count), slice(count, None)))
-    whole = 1 - crps.mean() / plain.mean()
-    off = (crps - (1 - whole) * plain) / plain.mean()
-    deviation = np.hypot(_standard_error(off, block, RECENT), _standard_error(off, block, count))
-    error = _reach(len(off), block) * float(deviation)
-    return SkillDrift(
-        forecasts=RECENT,
-        skill=now,
-        skill_before=before,
-        expected_from=before - error,
-        expected_to=before + error,
-        drifted=abs(now - before) > error,
+    return skill_drift(
+        np.array([one.crps for one in scores]), np.array([one.baselines[best].crps for one in scores]), block
     )
 
 
-def _enough_for_drift(count: int, block: int) -> bool:
-    return count >= max(2 * FEWEST, FEWEST_BLOCKS * block)
+def _trials(own: ForecasterRecord, entries: Sequence[LedgerEntry], block: int) -> list[Trial]:
+    """Beside each other forecaster, the one with the most candles in common first."""
+    groups = _by_forecaster(entries)
+    others = [group for name, group in groups.items() if name != own.forecaster]
+    found = [one for group in others if (one := trial(groups[own.forecaster], group, block))]
+    return sorted(found, key=lambda one: -one.forecasts)
 
 
-def _reach(count: int, block: int) -> float:
-    """The quantile of Student's t for an error known from so many blocks, by its expansion about the normal's (Cornish and
-    Fisher 1938; 5 % short at five blocks, less beyond)."""
-    z, freedom = DRIFT_QUANTILE, count // block - 1
-    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
-
-
-def _standard_error(values: Floats, block: int, count: int) -> float:
-    """Of a mean of `count` neighbours, whose horizons overlap within blocks: by how much the means of blocks differ."""
-    blocks = len(values) // block
-    means = values[-blocks * block :].reshape(blocks, block).mean(axis=1)
-    return float(means.std(ddof=1) / np.sqrt(max(1.0, count / block)))
-
-
-def _share(covered: Sequence[bool | None]) -> float:
-    known = [step for step in covered if step is not None]
-    return sum(known) / len(known)
+def _by_forecaster(entries: Sequence[LedgerEntry]) -> dict[str, list[LedgerEntry]]:
+    """The scored entries of each."""
+    groups: dict[str, list[LedgerEntry]] = {}
+    for entry in entries:
+        if entry.scores:
+            groups.setdefault(entry.forecaster, []).append(entry)
+    return groups
 
 
 def _forecaster(group: Sequence[LedgerEntry], *, newest: bool) -> ForecasterRecord:
@@ -486,7 +384,7 @@ def _forecaster(group: Sequence[LedgerEntry], *, newest: bool) -> ForecasterReco
         forecasts=len(scores),
         crps=float(np.mean([one.crps for one in scores])),
         skill=skill.value,
-        covered_80=float(np.mean([_share(one.bands[LEVELS.index(80)].covered) for one in scores])),
+        covered_80=float(np.mean([one.bands[LEVELS.index(80)].share for one in scores])),
         newest=newest,
     )
 

@@ -183,9 +183,13 @@ def _described(file: Path, options: dict[str, Any], settings: Settings) -> dict[
 
 
 def _seed_ledger(settings: Settings, entries: Sequence[LedgerEntry]) -> int:
-    """How many of them were not there before. They are of a recording, and so stand in the ledger of recorded forecasts."""
+    """How many of them were not there before. They are of a recording, and so stand in the ledger of recorded forecasts.
+
+    There they are named after their forecaster too, so that another setting's of the same moments have room beside them.
+    """
     ledger = Ledger(connect(settings.redis))
-    return sum([ledger.add(entry) for entry in entries])
+    named = [entry.model_copy(update={"forecast_id": f"{entry.forecast_id}-{entry.forecaster}"}) for entry in entries]
+    return sum([ledger.add(entry) for entry in named])
 
 
 def _warnings(record: Any) -> list[str]:

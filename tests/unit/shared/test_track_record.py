@@ -14,7 +14,8 @@ from services.inference.scoring.verdict import score_forecast
 from shared.forecasts import Forecast
 from shared.klines import Interval, KlineWindow
 from shared.ledger import LedgerEntry
-from shared.track_record import FEWEST, block_bootstrap, forecasters, track_record
+from shared.resampling import FEWEST, block_bootstrap
+from shared.track_record import forecasters, track_record
 from tests.builders import finished_forecast, forecast_request, kline_window, step_statistics, with_baselines
 
 HORIZON, PATHS, STD = 6, 99, 0.004

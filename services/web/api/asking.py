@@ -5,7 +5,7 @@ What may be asked for is checked in shared/adhoc_forecasts.py, for the command l
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from flask import Response, request
 from flask_openapi3.blueprint import APIBlueprint
@@ -53,16 +53,24 @@ class AskingHeaders(BaseModel):
 
 
 def add_asking(api: APIBlueprint, settings: Settings, stores: Stores, now_ms: Callable[[], int]) -> None:
+    _add_asking(api, settings, stores, now_ms)
+    _add_cancelling(api, settings, stores)
+
+
+def _described_bodies(api: APIBlueprint) -> dict[str, object]:
+    """What may be sent: the handler reads it by itself, so the API description is told here."""
     content, schemas = parse_body(ForecastOverrides)
     api.components_schemas.update(schemas)
     csv = MediaType(schema=Schema(type=DataType.STRING, description=CSV_BODY))
-    body = {"requestBody": {"content": {**content, CSV: csv}, "required": False}}
+    return {"requestBody": {"content": {**content, CSV: csv}, "required": False}}
 
+
+def _add_asking(api: APIBlueprint, settings: Settings, stores: Stores, now_ms: Callable[[], int]) -> None:
     @api.post(
         "/forecasts",
         responses={200: AcceptedAnswer, 202: AcceptedAnswer, **problems(400, 401, 403, 409, 413, 415, 422, 429)},
         security=WRITING,
-        openapi_extensions=body,
+        openapi_extensions=_described_bodies(api),
     )
     def ask(header: AskingHeaders, query: AskingQuery) -> Response:  # noqa: ARG001 - they describe; what reads them is below
         """Ask for a forecast; an empty body asks for the configured one.
@@ -85,34 +93,15 @@ def add_asking(api: APIBlueprint, settings: Settings, stores: Stores, now_ms: Ca
         """
         check_write_access(request, settings.web)
         raw = raw_body(settings.limits.max_body_bytes)
-        return answered_once(request, raw, stores.queue.answers, lambda: _ask(raw))
+        return answered_once(request, raw, stores.queue.answers, lambda: asked(raw))
 
-    def _ask(raw: bytes) -> Response:
-        if request.mimetype == CSV:
-            wishes = read_csv_wishes(settings, decoded_text(raw), parameters())
-        else:
-            refuse_all_parameters()
-            wishes = read_wishes(settings, decoded_json(raw))
-        asked = ask_for_forecasts(settings, stores.klines, stores.forecasts, stores.queue, wishes, now_ms())
-        status = 200 if all(one.reused for one in asked) else 202
-        if wishes.symbols is None:
-            [job] = asked
-            answer = AskedAnswer(**dict(_how_it_stands(job)), reused=job.reused)
-            return json_answer(answer, status, {"Location": _address(job)})
-        members = [
-            PanelMember(**dict(_how_it_stands(job)), reused=job.reused, symbol=symbol, address=_address(job))
-            for symbol, job in zip(wishes.symbols, asked, strict=True)
-        ]
-        return json_answer(PanelAnswer(forecasts=members), status)
+    def asked(raw: bytes) -> Response:
+        wishes = _wishes(settings, raw)
+        found = ask_for_forecasts(settings, stores.klines, stores.forecasts, stores.queue, wishes, now_ms())
+        return _answer(stores, api.url_prefix or "", wishes, found)
 
-    def _how_it_stands(asked: Asked) -> JobStatus:
-        if stores.forecasts.exists(asked.forecast_id):  # the queue need not know of it any more
-            return JobStatus(id=asked.forecast_id, state="finished")
-        return stores.queue.status(asked.forecast_id)
 
-    def _address(asked: Asked) -> str:
-        return f"{api.url_prefix}/forecasts/{asked.forecast_id}"
-
+def _add_cancelling(api: APIBlueprint, settings: Settings, stores: Stores) -> None:
     @api.delete(
         "/forecasts/<forecast_id>",
         responses={200: JobStatus, **problems(401, 403, 404, 409)},
@@ -127,3 +116,32 @@ def add_asking(api: APIBlueprint, settings: Settings, stores: Stores, now_ms: Ca
         """
         check_write_access(request, settings.web)
         return json_answer(cancel_forecast(stores.forecasts, stores.queue, path.forecast_id))
+
+
+def _wishes(settings: Settings, raw: bytes) -> ForecastOverrides:
+    """What the body of the request asks for. Raises RequestError, which names what is wrong."""
+    if request.mimetype == CSV:
+        return read_csv_wishes(settings, decoded_text(raw), parameters())
+    refuse_all_parameters()
+    return read_wishes(settings, decoded_json(raw))
+
+
+def _answer(stores: Stores, prefix: str, wishes: ForecastOverrides, asked: Sequence[Asked]) -> Response:
+    """How each stands that was asked for, and where to follow it: one in Location, those of a panel in the body."""
+    status = 200 if all(one.reused for one in asked) else 202
+    told = [
+        {**dict(_how_it_stands(stores, one)), "reused": one.reused, "address": f"{prefix}/forecasts/{one.forecast_id}"}
+        for one in asked
+    ]
+    if wishes.symbols is None:
+        [only] = told
+        location = only.pop("address")
+        return json_answer(AskedAnswer(**only), status, {"Location": location})
+    members = [PanelMember(**one, symbol=symbol) for symbol, one in zip(wishes.symbols, told, strict=True)]
+    return json_answer(PanelAnswer(forecasts=members), status)
+
+
+def _how_it_stands(stores: Stores, asked: Asked) -> JobStatus:
+    if stores.forecasts.exists(asked.forecast_id):  # the queue need not know of it any more
+        return JobStatus(id=asked.forecast_id, state="finished")
+    return stores.queue.status(asked.forecast_id)

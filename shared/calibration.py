@@ -6,6 +6,8 @@ from pydantic import Field
 
 from shared.contract import Contract
 
+FEWEST = 30  # scored forecasts before anything is recalibrated
+
 
 class BandFactors(Contract):
     level: int = Field(description="percent")

@@ -5,12 +5,14 @@ Looks at one forecast, so it says nothing of how often its kind is right.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from shared.contract import Contract
-from shared.forecasts import Forecast
+from shared.forecasts import Band, Forecast
 from shared.kline_store import Followed, KlineStore, SeriesStatus
 from shared.klines import CLOSE, COLUMNS, Interval, Origin
 from shared.ledger import LedgerEntry
@@ -39,6 +41,7 @@ class Comparison(Contract):
     )
     mean_absolute_error: float = Field(description="the same without its sign, the mean over all steps that are kept")
     bands: list[BandCount]
+    recalibrated_bands: list[BandCount] = Field(description="none where the forecast was not recalibrated")
     ended_above: bool | None = Field(
         description="whether the close of the last step lies above the last known one; none until that is kept"
     )
@@ -106,24 +109,31 @@ def compare(forecast: Forecast, followed: Followed) -> Comparison | None:
     steps, closes, last_close = steps_of(forecast, followed), followed.values[:, CLOSE], forecast.last_close
     errors = (_at(forecast.close.median, steps) - closes) / last_close
     step, close = int(steps[-1]), float(closes[-1])
+    beside = forecast.recalibrated.bands if forecast.recalibrated else []
     return Comparison(
         step=step,
         close=close,
         change=close / last_close - 1,
         median_error=float(errors[-1]),
         mean_absolute_error=float(np.abs(errors).mean()),
-        bands=[
-            BandCount(
-                level=band.level,
-                kind=band.kind,
-                inside=int(((_at(band.lower, steps) <= closes) & (closes <= _at(band.upper, steps))).sum()),
-                of=len(closes),
-            )
-            for band in sorted(forecast.close.bands, key=lambda band: band.level)
-        ],
+        bands=_counts(forecast.close.bands, steps, closes),
+        recalibrated_bands=_counts(beside, steps, closes),
         ended_above=close > last_close if step == forecast.request.horizon else None,
         upside=forecast.upside.value,
     )
+
+
+def _counts(bands: Sequence[Band], steps: NDArray[np.int64], closes: Floats) -> list[BandCount]:
+    """The narrowest first."""
+    return [
+        BandCount(
+            level=band.level,
+            kind=band.kind,
+            inside=int(((_at(band.lower, steps) <= closes) & (closes <= _at(band.upper, steps))).sum()),
+            of=len(closes),
+        )
+        for band in sorted(bands, key=lambda band: band.level)
+    ]
 
 
 def _at(values: list[float], steps: NDArray[np.int64]) -> Floats:

@@ -5,7 +5,7 @@ of the factor goes up by RATE times the level's share whenever the close fell ou
 whenever inside, so that in the long run it holds what it says, whatever the model does (quantile tracking, Angelopoulos,
 Candes and Tibshirani 2023, eq. 3). Probabilities: beta calibration (Kull, Silva Filho and Flach 2017), ridge-penalised.
 
-RATE, FEWEST, MOST, PENALTY and the unit were chosen on klines up to 2024 (docs/track-record.md). Numpy; knows neither
+RATE, FEWEST (shared), MOST, PENALTY and the unit were chosen on klines up to 2024 (docs/track-record.md). Numpy; knows neither
 stores nor models.
 """
 
@@ -16,12 +16,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.calibration import BandFactors, BetaMap, SeriesCalibration
+from shared.calibration import FEWEST, BandFactors, BetaMap, SeriesCalibration
 from shared.forecasts import Band, Forecast, Probability, Recalibrated
 from shared.ledger import EventScore, Scores
 from shared.statistics import LEVELS
 
-FEWEST = 30  # scored forecasts before anything is recalibrated
 MOST = 2000  # the newest that are learned from
 RATE = 0.03
 PENALTY = 1.0

@@ -33,9 +33,11 @@ def forecast_figure(forecast: Forecast, klines: KlineWindow | None, followed: Fo
     history = [_history_line(shown), _history_candles(shown), _history_volume(shown)] if shown else []
     volume_bands = sorted(forecast.volume.bands, key=lambda band: -band.level)
     bands = sorted(forecast.close.bands, key=lambda band: -band.level)  # the widest lies at the bottom
+    beside = sorted(forecast.recalibrated.bands, key=lambda band: -band.level) if forecast.recalibrated else []
     return {
         "data": [
-            *(trace for band in bands for trace in _band_traces(forecast, band)),
+            *(trace for band in bands for trace in _band_traces(forecast, band, f"band {band.level}")),
+            *(trace for band in beside for trace in _band_traces(forecast, band, f"recalibrated band {band.level}")),
             *(trace for band in volume_bands for trace in _volume_band_traces(forecast, band)),
             *history,
             _line(forecast, "median", forecast.close.median),
@@ -119,8 +121,10 @@ def _line(forecast: Forecast, role: str, values: list[float]) -> Trace:
     }
 
 
-def _band_traces(forecast: Forecast, band: Band) -> list[Trace]:
-    """Lower edge unseen, upper edge filled down to it; the hover on the upper edge tells both."""
+def _band_traces(forecast: Forecast, band: Band, role: str) -> list[Trace]:
+    """Lower edge unseen, upper edge filled down to it; the hover on the upper edge tells both. Of raw and recalibrated bands
+    the page shows either.
+    """
     lower, upper = (
         {
             "type": "scatter",
@@ -128,7 +132,7 @@ def _band_traces(forecast: Forecast, band: Band) -> list[Trace]:
             "x": [forecast.last_open_time_ms, *forecast.open_times_ms],
             "y": [forecast.last_close, *_drawable(edge)],
             "line": {"width": 0},
-            "meta": {"role": f"band {band.level}", "kind": band.kind},
+            "meta": {"role": role, "kind": band.kind},
         }
         for edge in (band.lower, band.upper)
     )

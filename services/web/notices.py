@@ -10,30 +10,39 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from services.web.formats import percent, signed_percent
 from services.web.languages import Saying
 from services.web.situation import Freshness, Situation, what_is_missing, why_nothing_newer
 from shared.fetches import FETCHING
 from shared.forecasts import Forecast, JobStatus
 from shared.klines import utc
+from shared.track_record import TrackRecord
 
 LONG_QUEUE = 8  # waiting forecasts for each worker: from there on a person waits longer than they expect
 
-Tone = Literal["live", "stale", "simulated", "recorded", "bundled", "past", "waiting", "failed", "worker", "queue"]
+Tone = Literal[
+    "live", "stale", "simulated", "recorded", "bundled", "past", "waiting", "failed", "worker", "queue", "drift"
+]
 
 
 @dataclass(frozen=True)
 class Notice:
-    """One thing said in big letters, with the sentences below it; `kind` is the key of its title."""
+    """One thing said in big letters, with the sentences below it; `kind` is the key of its title. `of_record`: whether the
+    track record tells more of it.
+    """
 
     tone: Tone
     kind: str
     text: Sequence[Saying]
     since: datetime | None = None
     job: JobStatus | None = None
+    of_record: bool = False
 
 
-def latest_notices(situation: Situation, fresh: Freshness | None) -> list[Notice]:
-    """What the front page says loudest; `fresh` is None where there is no forecast yet."""
+def latest_notices(situation: Situation, fresh: Freshness | None, record: TrackRecord | None) -> list[Notice]:
+    """What the front page says loudest; `fresh` is None where there is no forecast yet, and `record` where none that was
+    made as the latest one has been scored.
+    """
     notices = []
     if situation.latest is None or fresh is None:
         notices.append(Notice("waiting", "notice.none", what_is_missing(situation)))
@@ -44,6 +53,7 @@ def latest_notices(situation: Situation, fresh: Freshness | None) -> list[Notice
     elif situation.queued > LONG_QUEUE * situation.workers:
         counted = {"waiting": situation.queued, "workers": situation.workers}
         notices.append(Notice("queue", "notice.queue", [Saying("notice.queue_text", counted)]))
+    notices += drift_notices(record)
     if situation.coming is not None:
         notices.append(job_notice(situation.coming))
     return notices
@@ -78,6 +88,38 @@ def forecast_notices(forecast: Forecast) -> list[Notice]:
         named = {"model": made.model.name, "other": made.model_stands_in_for}
         notices.append(Notice("bundled", "notice.bundled", [Saying(key, named)]))
     return notices
+
+
+def drift_notices(record: TrackRecord | None) -> list[Notice]:
+    """What the newest forecasts do that they should not, what it means and what to do; nothing while they do as they should."""
+    said = [*_coverage_drift(record), *_skill_drift(record)] if record else []
+    return [Notice("drift", "notice.drift", [*said, Saying("drift.what_to_do")], of_record=True)] if said else []
+
+
+def _coverage_drift(record: TrackRecord) -> list[Saying]:
+    drift = record.drift
+    if not (drift and drift.drifted):
+        return []
+    shares = {"covered": drift.covered, "lower": drift.expected_from, "upper": drift.expected_to}
+    told = {"n": drift.forecasts, "level": drift.level, **{name: percent(share) for name, share in shares.items()}}
+    kind = "recalibrated" if drift.recalibrated else "raw"
+    direction = "narrow" if drift.covered < drift.expected_from else "wide"
+    return [Saying(f"drift.coverage_{kind}", told), Saying(f"drift.{direction}")]
+
+
+def _skill_drift(record: TrackRecord) -> list[Saying]:
+    drift = record.skill_drift
+    if not (drift and drift.drifted):
+        return []
+    skills = {
+        "skill": drift.skill,
+        "before": drift.skill_before,
+        "lower": drift.expected_from,
+        "upper": drift.expected_to,
+    }
+    told = {"n": drift.forecasts, **{name: signed_percent(skill) for name, skill in skills.items()}}
+    direction = "worse" if drift.skill < drift.expected_from else "better"
+    return [Saying("drift.skill", told), Saying(f"drift.{direction}")]
 
 
 def past_notice() -> Notice:

@@ -28,6 +28,9 @@ def record_charts(record: TrackRecord, say: Say) -> list[dict[str, Any]]:
         ("skill", say("record_chart.skill"), "periods", _skill(record, say)),
         ("coverage", say("record_chart.coverage"), "by-step", _coverage(record.bands, say)),
     ]
+    if beside:
+        held = _coverage(beside.bands, say)
+        charts.append(("recalibrated-coverage", say("record_chart.recalibrated_coverage"), "by-step", held))
     events = [
         ("upside", say("record_chart.upside"), record.upside, beside.upside if beside else None),
         (

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast, get_args
+from typing import Any
 
 from flask import Blueprint, Response, make_response, render_template, request
 
 from services.web.api.contracts import ORIGIN
 from services.web.conditional import conditional
-from services.web.formats import signed_percent
-from services.web.languages import Saying
+from services.web.notices import drift_notices
 from services.web.record_charts import record_charts
-from services.web.records import Records
+from services.web.records import INGESTED_ORIGINS, Records
+from services.web.scripts import modules_of
 from services.web.situation import Stores
+from services.web.verdict import verdict
 from services.web.wording import say
 from shared.errors import NotFoundError
 from shared.freshness import as_of
@@ -21,8 +22,7 @@ from shared.klines import IngestedOrigin, Interval
 from shared.series_record import SeriesRecord, require_forecaster
 from shared.track_record import TrackRecord
 
-INGESTED_ORIGINS = get_args(IngestedOrigin)
-TONES = {"none": "waiting", "few": "waiting", "edge": "live", "no_edge": "past", "worse": "stale"}
+RECORD_MODULES = modules_of("record.js")
 
 
 def add_record_page(
@@ -35,49 +35,61 @@ def add_record_page(
     @pages.get("/track-record")
     def track_record() -> Response:
         symbol, interval = series_asked_for()
-        origin, forecaster = request.args.get("origin"), request.args.get("forecaster")
-        if origin is not None and origin not in INGESTED_ORIGINS:
-            raise NotFoundError(f"origin is {origin[:40]!r}, but allowed is {ORIGIN}.")
-        found = records.read(symbol, interval, cast("IngestedOrigin | None", origin), forecaster)
+        origin, forecaster = _origin_asked_for(), request.args.get("forecaster")
+        found = records.read(symbol, interval, origin, forecaster)
         require_forecaster(found, forecaster)
-        now = now_ms()
-        known = [as_of(one, now) for one in stores.klines.all_statuses()]
-        shown = {"symbol": symbol, "interval": interval, "known_series": known, **record_page(found)}
+        shown = {
+            "symbol": symbol,
+            "interval": interval,
+            "record_modules": RECORD_MODULES,
+            "series": _series(stores, found, origin, now_ms()),
+            "origins": records.origins(symbol, interval),
+            "kept": records.kept(found.record) if found.record else set(),
+            **record_page(found),
+        }
         return conditional(make_response(render_template("track_record.html", **shown)))
 
 
 def record_page(found: SeriesRecord) -> dict[str, Any]:
-    """What the template shows."""
+    """What the template shows of a record."""
     record = found.record
-    verdict = _verdict(record)
     return {
         "found": found,
-        "verdict": verdict,
-        "tone": TONES[verdict],
-        "sentence": [_sentence(found, verdict)],
-        "band_titles": [say("chart.band", level=band.level) for band in record.bands] if record else [],
+        "verdict": verdict(found),
+        "drift": drift_notices(record),
+        "band_titles": _band_titles(record) if record else [],
         "events": _events(record) if record else [],
         "charts": record_charts(record, say) if record else [],
+        "trials": {one.forecaster: one for one in record.trials} if record else {},
     }
 
 
-def _verdict(record: TrackRecord | None) -> str:
-    if record is None:
-        return "none"
-    return {"too few": "few", "no edge": "no_edge"}.get(record.verdict, record.verdict)
+def _origin_asked_for() -> IngestedOrigin | None:
+    """Raises NotFoundError where the address names none that has a ledger."""
+    origin = request.args.get("origin")
+    if origin is not None and origin not in INGESTED_ORIGINS:
+        raise NotFoundError(f"origin is {origin[:40]!r}, but allowed is {ORIGIN}.")
+    return origin
 
 
-def _sentence(found: SeriesRecord, verdict: str) -> Saying:
-    record = found.record
-    if record is None:
-        return Saying("record.none_text", {"symbol": found.symbol, "interval": found.interval})
-    skill = record.skill
-    if verdict == "few" or skill.lower is None or skill.upper is None:
-        return Saying("record.few_text", {"n": record.forecasts, "fewest": record.needed})
-    told = {"skill": skill.value, "lower": skill.lower, "upper": skill.upper}
-    baseline = say(f"baseline.{record.best_baseline}")
-    numbers = {name: signed_percent(value) for name, value in told.items()}
-    return Saying("record.skill_text", {"n": record.forecasts, "baseline": baseline, **numbers})
+def _series(stores: Stores, found: SeriesRecord, asked_for: IngestedOrigin | None, now_ms: int) -> list[dict[str, Any]]:
+    """The series that are ingested, each with the origin that its link leads to: the one asked for stays asked for."""
+    known = sorted(stores.klines.all_statuses(), key=lambda one: (one.symbol, one.interval))
+    return [
+        {
+            "symbol": one.symbol,
+            "interval": one.interval,
+            "origin": asked_for or as_of(one, now_ms).origin,
+            "shown": (one.symbol, one.interval) == (found.symbol, found.interval),
+        }
+        for one in known
+    ]
+
+
+def _band_titles(record: TrackRecord) -> list[str]:
+    """Raw ones, and beside them the recalibrated ones, where there are some."""
+    kinds = ("chart.band", "chart.band_recalibrated") if record.recalibrated else ("chart.band",)
+    return [say(kind, level=band.level) for kind in kinds for band in record.bands]
 
 
 def _events(record: TrackRecord) -> list[tuple[str, object, object]]:

@@ -9,12 +9,16 @@ import time
 from collections.abc import Sequence
 from functools import lru_cache
 from threading import Lock
+from typing import get_args
 
 from services.web.situation import Stores
+from shared.forecasts import Forecast, forecaster_of
 from shared.klines import IngestedOrigin, Interval
 from shared.ledger import LedgerEntry
 from shared.series_record import SeriesRecord, ledger_in_use, series_record
+from shared.track_record import TrackRecord
 
+INGESTED_ORIGINS: tuple[IngestedOrigin, ...] = get_args(IngestedOrigin)
 RECORDS_REMEMBERED = 256  # more than there can be series, each with a forecaster or two that are looked at
 
 LedgerName = tuple[str, Interval, IngestedOrigin]  # symbol, interval, origin
@@ -67,6 +71,23 @@ class Records:
             self._newest[name] = versions[name], record
             if time.monotonic() > until:
                 return
+
+    def of_forecast(self, forecast: Forecast) -> SeriesRecord | None:
+        """The record of the forecasts that are made as this one is; none for uploads, which nobody continues."""
+        request, made_by = forecast.request, forecast.provenance
+        if made_by.origin == "uploaded":
+            return None
+        return self.read(request.symbol, request.interval, made_by.origin, forecaster_of(request, made_by.model))
+
+    def origins(self, symbol: str, interval: Interval) -> dict[IngestedOrigin, int]:
+        """How many entries each of the series' ledgers has; those that have none are left out."""
+        ledger = self._stores.forecasts.ledger
+        counts = {origin: ledger.version(symbol, interval, origin)[0] for origin in INGESTED_ORIGINS}
+        return {origin: count for origin, count in counts.items() if count}
+
+    def kept(self, record: TrackRecord) -> set[str]:
+        """Which of the worst forecasts are still in the store, so that they can be shown."""
+        return {one.forecast_id for one in record.worst if self._stores.forecasts.exists(one.forecast_id)}
 
     def page(
         self,

@@ -32,6 +32,7 @@ def all_traces(page: Page) -> list[dict[str, Any]]:
 
 def point_at_step(page: Page, step: int) -> None:
     """Move the mouse to where a step of the forecast is drawn."""
+    page.locator("#chart").scroll_into_view_if_needed()
     place = page.evaluate(
         """(step) => {
             const chart = document.getElementById('chart'), { xaxis, yaxis } = chart._fullLayout;

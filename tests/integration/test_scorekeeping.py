@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from redis import Redis
 
-from services.inference.calibration import FEWEST
 from services.inference.scorekeeper import LONGEST_WAIT_MS, Stores, score_due
+from shared.calibration import FEWEST
 from shared.calibration_store import CalibrationStore
 from shared.forecast_store import ForecastStore
 from shared.forecasts import Forecast, scheduled_forecast_id

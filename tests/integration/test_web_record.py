@@ -10,16 +10,17 @@ import pandas as pd
 import pytest
 from redis import Redis
 
-from services.inference.calibration import FEWEST
 from services.inference.scorekeeper import Stores as ScoringStores
 from services.inference.scorekeeper import score_due
 from services.web.situation import Stores
+from shared.calibration import FEWEST
 from shared.calibration_store import CalibrationStore
 from shared.forecast_store import ForecastStore
 from shared.kline_store import KlineStore
 from shared.klines import KlineWindow, Origin
 from shared.ledger import Ledger, LedgerEntry
 from tests.builders import finished_forecast, forecast_request, kline_window, with_baselines
+from tests.recalibrated_forecasts import newest_forecast
 from tests.web_server import HOUR_MS, ingested, newest_closed_candle
 
 SCORED = FEWEST + 24
@@ -226,3 +227,101 @@ def test_what_the_ledger_cannot_be_asked(web: httpx.Client, redis: Redis, addres
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
     assert said in answer.json()["detail"]
     assert answer.json()["errors"][0]["field"] in address
+
+
+def test_a_series_says_which_other_ledgers_it_has(web: httpx.Client, redis: Redis) -> None:
+    scored(redis, 3)
+    scored(redis, 2, origin="simulated")
+    page = web.get("/track-record?origin=live").text
+    assert 'origin=simulated">simulated (2)</a>' in page
+    assert 'aria-current="page">live (3)</a>' in page
+    elsewhere = web.get("/track-record?origin=recorded").text
+    assert "NOTHING SCORED YET" in elsewhere
+    assert "live (3)" in elsewhere
+
+
+def test_settings_are_compared_on_the_page_where_both_were_run(web: httpx.Client, redis: Redis) -> None:
+    scored(redis, 12)
+    assert "No other setting was run after the same candles" in web.get("/track-record").text
+    ledger = Ledger(redis)
+    entries = [LedgerEntry.model_validate(one) for one in web.get("/api/v1/ledger").json()["entries"]]
+    for entry in entries[:8]:
+        assert entry.scores
+        scores = entry.scores.model_copy(update={"crps": 2 * entry.scores.crps})
+        made_so = {"forecaster": "b" * 16, "temperature": 1.0, "made_for": "backtest", "scores": scores}
+        assert ledger.add(entry.model_copy(update={"forecast_id": f"{entry.forecast_id}-warm", **made_so}))
+    mine = entries[0].forecaster
+    record = web.get(f"/api/v1/track-record?forecaster={mine}").json()["record"]
+    [trial] = record["trials"]
+    assert (trial["forecaster"], trial["forecasts"]) == ("b" * 16, 8)
+    assert trial["skill"]["value"] == pytest.approx(0.5)
+    page = web.get(f"/track-record?forecaster={mine}").text
+    assert "Kronos-small, temperature 1, top-p 0.9" in page
+    assert "+50.00\u00a0%" in page
+    assert "8 of them by a backtest" in web.get(f"/track-record?forecaster={'b' * 16}").text
+
+
+def test_a_miss_without_its_forecast_leads_nowhere(web: httpx.Client, redis: Redis) -> None:
+    scored(redis, 4)
+    entry = LedgerEntry.model_validate(web.get("/api/v1/ledger").json()["entries"][0])
+    assert entry.scores
+    far_off = entry.scores.model_copy(update={"crps": 50 * entry.scores.crps})
+    gone = {"forecast_id": "long-gone", "last_open_time_ms": 0, "scores": far_off, "made_for": "backtest"}
+    assert Ledger(redis).add(entry.model_copy(update=gone))
+    [worst, *others] = web.get("/api/v1/track-record").json()["record"]["worst"]
+    assert (worst["forecast_id"], worst["closes"], worst["last_close"]) == ("long-gone", entry.closes, entry.last_close)
+    page = web.get("/track-record").text
+    assert "/forecasts/long-gone" not in page
+    assert "The forecast itself is no longer kept" in page
+    assert all(f'href="/forecasts/{one["forecast_id"]}"' in page for one in others)
+
+
+def test_a_forecast_says_how_many_scored_ones_its_recalibration_needs(
+    web: httpx.Client, redis: Redis, stores: Stores
+) -> None:
+    scored(redis, 12)
+    page = web.get("/forecasts/BTCUSDT-1h-live-105").text
+    assert "12 there are, 18 are still needed." in page
+    assert "TOO FEW SCORED YET" in page
+    assert "12 个，还需 18 个" in web.get("/forecasts/BTCUSDT-1h-live-105?lang=zh").text
+
+
+def test_bands_and_probabilities_stand_beside_the_recalibrated_ones(
+    web: httpx.Client, redis: Redis, stores: Stores
+) -> None:
+    forecast = newest_forecast(redis, stores, scored(redis))
+    recalibrated = forecast.recalibrated
+    assert recalibrated
+    figure = web.get(f"/api/v1/forecasts/{forecast.id}/chart.json").json()
+    upper = next(
+        one for one in figure["data"] if one["meta"]["role"] == "recalibrated band 95" and one.get("fill") == "tonexty"
+    )
+    band = next(one for one in recalibrated.bands if one.level == 95)
+    assert upper["y"] == [forecast.last_close, *band.upper]
+    assert upper["customdata"] == [forecast.last_close, *band.lower]
+    page = web.get(f"/forecasts/{forecast.id}").text
+    assert f"recalibrated by {recalibrated.learned.scored} scored forecasts" in page
+    assert 'id="not-recalibrated"' not in page
+
+
+def test_what_recalibrated_bands_held_is_told_beside_the_raw_ones(
+    web: httpx.Client, redis: Redis, stores: Stores
+) -> None:
+    history = scored(redis)
+    made = newest_forecast(redis, stores, history)
+    earlier = stores.forecasts.load("BTCUSDT-1h-live-130")
+    beside = made.model_copy(
+        update={
+            "id": "earlier",
+            "last_open_time_ms": earlier.last_open_time_ms,
+            "open_times_ms": earlier.open_times_ms,
+            "last_close": earlier.last_close,
+        }
+    )
+    ForecastStore(redis, 500).save(beside, stores.forecasts.load_paths(made.id))
+    answer = web.get("/api/v1/forecasts/earlier/outcome")
+    assert answer.status_code == 200, answer.text
+    comparison = answer.json()["comparison"]
+    levels = [(one["level"], one["of"]) for one in comparison["recalibrated_bands"]]
+    assert levels == [(one["level"], one["of"]) for one in comparison["bands"]]
+    assert "80 % band, recalibrated" in web.get("/forecasts/earlier").text

@@ -27,12 +27,25 @@ export function colour(name) {
 
 export const withAlpha = (rgb, alpha) => rgb.replace(/^rgb\((.*)\)$/, `rgba($1, ${alpha})`);
 
-const bandStyle = (alpha) => ({ fillcolor: withAlpha(colour("mean"), alpha) });
+const bandStyle = (alpha, name = "mean") => ({ fillcolor: withAlpha(colour(name), alpha) });
+
+const BAND = /^(recalibrated )?band (\d+)$/;
+const bandsThereAre = () => figure.data.filter(({ name, meta }) => name && BAND.test(meta.role));
+const isRecalibrated = ({ meta }) => meta.role.startsWith("recalibrated ");
 
 /** What a trace is called in the hover, where its role alone does not say it. */
 function nameOf({ name, meta: { role, kind } }) {
-  const level = role.match(/^band (\d+)$/)?.[1];
-  return level && name ? { name: kind === "range" ? say("chart.range") : say("chart.band", { level }) } : {};
+  const [, recalibrated, level] = role.match(BAND) ?? [];
+  if (!level || !name) return {};
+  if (recalibrated) return { name: say("chart.band_recalibrated", { level }) };
+  const raw = kind === "range" ? say("chart.range") : say("chart.band", { level });
+  return { name: bandsThereAre().some(isRecalibrated) ? `${raw}, ${say("chart.raw")}` : raw };
+}
+
+/** Either the raw bands or the recalibrated ones, as the person wants it; where there are none of these, raw. */
+function withChosenBands(all) {
+  const wanted = view.bands === "recalibrated" && bandsThereAre().some(isRecalibrated);
+  return all.filter((trace) => !BAND.test(trace.meta.role) || isRecalibrated(trace) === wanted);
 }
 
 const WATERMARKS = { "SIMULATED DATA": "notice.simulated", "RECORDED DATA": "notice.recorded", "UPLOADED DATA": "notice.uploaded", "BUNDLED MODEL": "notice.bundled" };
@@ -68,6 +81,9 @@ const styles = {
   "band 50": () => bandStyle(0.26),
   "band 80": () => bandStyle(0.16),
   "band 95": () => bandStyle(0.1),
+  "recalibrated band 50": () => bandStyle(0.3, "recalibrated"),
+  "recalibrated band 80": () => bandStyle(0.18, "recalibrated"),
+  "recalibrated band 95": () => bandStyle(0.12, "recalibrated"),
   "volume band 50": () => bandStyle(0.26),
   "volume band 80": () => bandStyle(0.16),
   "volume band 95": () => bandStyle(0.1),
@@ -109,7 +125,7 @@ function pathsTrace() {
 }
 
 function traces() {
-  const all = figure.data;
+  const all = withChosenBands(figure.data);
   if (view.paths !== "shown" || !paths) return all;
   const place = all.findIndex(({ meta }) => meta.role === "median");
   return [...all.slice(0, place), pathsTrace(), ...all.slice(place)];
@@ -219,7 +235,8 @@ export async function showChart() {
   draw();
   const { x, y } = forecastLine();
   const came = figure.data.find(({ meta }) => meta.role === "outcome")?.y ?? []; // by step, as far as it is kept
-  document.dispatchEvent(new CustomEvent("forecastdrawn", { detail: { paths, openTimes: x.slice(1), lastClose: y[0], came } }));
+  const recalibrated = bandsThereAre().filter(isRecalibrated).map(({ meta, customdata, y: upper }) => ({ level: Number(meta.role.match(BAND)[2]), lower: customdata, upper })).reverse();
+  document.dispatchEvent(new CustomEvent("forecastdrawn", { detail: { paths, openTimes: x.slice(1), lastClose: y[0], came, recalibrated } }));
 }
 
 document.addEventListener("themechange", draw);

@@ -7,7 +7,7 @@ import { say } from "./words.js";
 
 const LEVELS = [50, 80, 95];
 
-let forecast = null; // { paths, openTimes, lastClose, came }
+let forecast = null; // { paths, openTimes, lastClose, came, recalibrated }
 let step = null; // from 1; null: the last one
 
 const element = (id) => document.getElementById(id);
@@ -27,7 +27,7 @@ function show() {
   time.title = `${opens.toISOString().slice(0, 19).replace("T", " ")} UTC`;
   time.textContent = absoluteTime(opens);
   const came = forecast.came[at] ?? null;
-  const told = [...(closes.length ? numbers(closes) : []), ...(came === null ? [] : [[say("steps.came"), price(came)]])];
+  const told = [...(closes.length ? numbers(closes) : []), ...recalibrated(at), ...(came === null ? [] : [[say("steps.came"), price(came)]])];
   element("outcome-numbers").replaceChildren(...told.map(([name, value]) => {
     const [row, dt, dd] = ["div", "dt", "dd"].map((tag) => document.createElement(tag));
     [dt.textContent, dd.textContent] = [name, value];
@@ -45,11 +45,16 @@ function numbers(closes) {
     [say("chart.median"), price(median(closes))],
     ...LEVELS.map((level) => {
       const { lower, upper, isRange } = band(closes, level);
-      return [isRange ? say("chart.range") : say("chart.band", { level }), `${price(lower)} – ${price(upper)}`];
+      const name = isRange ? say("chart.range") : say("chart.band", { level });
+      return [forecast.recalibrated.length ? `${name}, ${say("chart.raw")}` : name, `${price(lower)} – ${price(upper)}`];
     }).filter(([name], place, all) => all.findIndex(([other]) => other === name) === place),
     [say("outcome.above_last"), `${percent(above.value)} ${errorInterval(above)}`],
   ];
 }
+
+/** The recalibrated bands at the step, lest those of the paths are taken for them. */
+const recalibrated = (at) => forecast.recalibrated.map(({ level, lower, upper }) =>
+  [say("chart.band_recalibrated", { level }), `${price(lower[at])} – ${price(upper[at])}`]);
 
 /** The paths' closes, and where there is one, the close that came. */
 function drawHistogram(closes, came) {

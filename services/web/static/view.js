@@ -1,6 +1,7 @@
 // How the person wants the chart: kept in this browser, so that it is so the next time too.
 
-const CHOICES = { history: ["line", "candles"], scale: ["linear", "log"], paths: ["hidden", "shown"] };
+// The first is what a person sees who has chosen nothing: raw bands, since all else on the page counts in the same paths.
+const CHOICES = { history: ["line", "candles"], scale: ["linear", "log"], bands: ["raw", "recalibrated"], paths: ["hidden", "shown"] };
 
 function remembered() {
   try {
@@ -13,11 +14,15 @@ function remembered() {
 
 export const view = remembered();
 
-/** Let the buttons say what is chosen; their data-view is "name:choice". */
+/** Let the buttons say what is chosen, and show what goes with it; their data-view, its data-shown-with is "name:choice". */
 export function showChoices() {
   for (const button of document.querySelectorAll("[data-view]")) {
     const [name, choice] = button.dataset.view.split(":");
     button.setAttribute("aria-pressed", String(view[name] === choice));
+  }
+  for (const one of document.querySelectorAll("[data-shown-with]")) {
+    const [name, choice] = one.dataset.shownWith.split(":");
+    one.hidden = view[name] !== choice;
   }
 }
 

@@ -17,8 +17,8 @@ from services.cli import main
 from services.inference.backtest.origins import Origin, find_origins
 from services.inference.backtest.run import LINES, Line, read_lines, run
 from services.inference.backtest.walk import walk_forward
-from services.inference.calibration import FEWEST
 from services.inference.training.kline_files import Stretch
+from shared.calibration import FEWEST
 from shared.forecasts import ForecastOverrides
 from shared.klines import CLOSE, Interval
 from shared.ledger import Ledger, LedgerEntry

@@ -174,7 +174,8 @@ def test_missing_candles_leave_their_steps_out() -> None:
 
 
 def test_a_recalibrated_forecast_is_scored_beside_the_raw_one() -> None:
-    from services.inference.calibration import FEWEST, learn, recalibrate
+    from services.inference.calibration import learn, recalibrate
+    from shared.calibration import FEWEST
 
     window, outcome = kline_window(400), kline_values(24, seed=8)[:, 3]
     forecast, paths = finished_forecast("f", window, forecast_request(num_samples=40))

@@ -16,6 +16,9 @@ WEB = Path(__file__).parents[3] / "services" / "web"
 DYNAMIC = (
     "baseline.",
     "record.verdict.",
+    "record.means.",
+    "record.origin_",
+    "drift.",
     "unit.",
     "error.",
     "job.",

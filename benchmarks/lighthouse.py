@@ -1,4 +1,4 @@
-"""`python -m benchmarks.lighthouse`: what Lighthouse says of our pages, on a server of its own with a forecast to show.
+"""`python -m benchmarks.lighthouse`: what Lighthouse says of our pages, on a server of its own with a forecast and a record.
 
 A developer's tool: it takes npm and Node 20, which fetch Lighthouse (12.x is the last that runs there) the first time, and a
 Chromium on the PATH (else name one in CHROME_PATH). Desktop preset, without a network in between; a score is the median of
@@ -23,6 +23,10 @@ import click
 
 from benchmarks.page import chromium
 from benchmarks.web import latest_forecast_id, web_with_a_forecast
+from shared.logs import configure_logs
+from shared.redis_connection import connect
+from shared.settings import LogSettings, load_settings
+from tests.integration.test_web_record import scored
 
 LIGHTHOUSE = "lighthouse@12.8.2"
 WANTED = {"accessibility": 95, "best-practices": 95, "performance": 90, "seo": 0}  # scores out of 100
@@ -36,7 +40,9 @@ TRIES = 3  # now and then Lighthouse loses its own trace of a page (NO_NAVSTART)
 def main(repeat: int, as_json: bool) -> None:
     told: dict[str, Any] = {"lighthouse": LIGHTHOUSE, "cores": os.cpu_count(), "load": os.getloadavg()[0], "pages": {}}
     with tempfile.TemporaryDirectory() as folder, web_with_a_forecast(Path(folder)) as address:
-        for page in ("/?lang=en", "/?lang=zh", f"/forecasts/{latest_forecast_id()}?lang=en", "/docs"):
+        by_itself, record = f"/forecasts/{latest_forecast_id()}?lang=en", "/track-record?lang=en&origin=live"
+        _fill_the_ledger()
+        for page in ("/?lang=en", "/?lang=zh", by_itself, record, "/docs"):
             reports = [_report(address + page, Path(folder)) for _ in range(repeat)]
             told["pages"][page] = {"scores": _scores(reports), "failed": _failed(reports), "times": _times(reports)}
             if not as_json:
@@ -45,6 +51,13 @@ def main(repeat: int, as_json: bool) -> None:
         click.echo(json.dumps(told))
     pages = told["pages"].values()
     sys.exit(any(page["scores"][name] < wanted for page in pages for name, wanted in WANTED.items()))
+
+
+def _fill_the_ledger() -> None:
+    """Of the server's own Redis, quietly."""
+    settings = load_settings()
+    configure_logs(LogSettings(level="warning", format="auto"), "lighthouse")
+    scored(connect(settings.redis))
 
 
 def _report(url: str, folder: Path) -> dict[str, Any]:
@@ -105,6 +118,8 @@ def _failed(reports: Sequence[dict[str, Any]]) -> dict[str, str]:
 def _where(audit: dict[str, Any]) -> list[str]:
     """The first places that an audit names: pieces of HTML or addresses."""
     items = (audit.get("details") or {}).get("items") or []
+    if not isinstance(items, list):  # of a tree or a single thing
+        return []
     places = [item.get("node", {}).get("snippet") or item.get("url") or item.get("description") for item in items[:5]]
     return [f"    {place[:200]}" for place in places if isinstance(place, str)]
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from services.inference.backtest.run import Line, read_lines
+from services.inference.backtest.run import read_lines
 from services.inference.calibration import LEVELS, RECENT, UNIT_LEVEL, BandTracker
+from shared.backtest_queue import Line
 
 HELP = """Compare rates and units of spread for the recalibration of bands, walking forward through finished backtests.
 

@@ -27,6 +27,7 @@ class SeriesCalibration(Contract):
     """What was learned from the forecasts of one series by one forecaster: one model, with one way of sampling."""
 
     scored: int = Field(description="scored forecasts that there were")
+    from_backtest: int = Field(default=0, description="those of them that a backtest made, while the live ones are few")
     bands: list[BandFactors]
     upside: BetaMap | None
     volatility_amplification: BetaMap | None

@@ -19,7 +19,8 @@ import pandas as pd
 
 from shared.errors import KronosLiveError, NotFoundError, QueueFullError, RequestError, ServiceError
 from shared.forecasts import Forecast, JobStatus
-from shared.klines import IngestedOrigin, Interval
+from shared.klines import Interval
+from shared.ledger import ShownBook
 from shared.outcome import Outcome
 from shared.series_record import SeriesRecord
 
@@ -186,7 +187,7 @@ class KronosLive:
         symbol: str | None = None,
         interval: Interval | str | None = None,
         *,
-        origin: IngestedOrigin | None = None,
+        origin: ShownBook | None = None,
         forecaster: str | None = None,
     ) -> SeriesRecord:
         """Scores of a series' forecasts beside those of plain baselines, and whether that is an edge (`record.verdict`).
@@ -202,7 +203,7 @@ class KronosLive:
         symbol: str | None = None,
         interval: Interval | str | None = None,
         *,
-        origin: IngestedOrigin | None = None,
+        origin: ShownBook | None = None,
         since: Moment | None = None,
         until: Moment | None = None,
         limit: int | None = None,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, cast
@@ -97,27 +97,11 @@ class KlineStore:
     @redis_errors_translated()
     def save(self, window: KlineWindow) -> str:
         """Store a window and return its snapshot id; the same content is the same snapshot."""
-        sha256 = window.content_hash()
-        snapshot_id = sha256[:ID_LENGTH]
-        meta = SnapshotMeta(
-            symbol=window.symbol,
-            interval=window.interval,
-            venue=window.venue,
-            origin=window.origin,
-            sha256=sha256,
-            count=len(window),
-            last_open_time_ms=window.last_open_time_ms,
-        )
+        meta = _meta_of(window)
+        snapshot_id = meta.sha256[:ID_LENGTH]
         index = _index_key(window.symbol, window.interval)
         with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hset(
-                _snapshot_key(snapshot_id),
-                mapping={
-                    "meta": meta.model_dump_json(),
-                    "open_times": zlib.compress(window.open_times_ms.astype("<i8").tobytes()),
-                    "values": zlib.compress(window.values.astype("<f8").tobytes()),
-                },
-            )
+            pipe.hset(_snapshot_key(snapshot_id), mapping=pack_window(window, meta))
             pipe.zadd(index, {snapshot_id: time.time()})
             pipe.zadd(_closed_key(meta), {snapshot_id: meta.last_open_time_ms})
             pipe.execute()
@@ -132,7 +116,7 @@ class KlineStore:
             raise NotFoundError(
                 f"There is no snapshot {snapshot_id!r}: it was never stored, or retention has dropped it."
             )
-        return _decoded(fields[b"meta"], fields[b"open_times"], fields[b"values"])
+        return unpack_window(fields)
 
     @redis_errors_translated()
     def followed(
@@ -223,6 +207,32 @@ class KlineStore:
                 for meta in metas:
                     pipe.zrem(_closed_key(meta), meta.sha256[:ID_LENGTH])
                 pipe.execute()
+
+
+def pack_window(window: KlineWindow, meta: SnapshotMeta | None = None) -> dict[Any, str | bytes]:
+    """A window as the fields of a hash in Redis."""
+    return {
+        "meta": (meta or _meta_of(window)).model_dump_json(),
+        "open_times": zlib.compress(window.open_times_ms.astype("<i8").tobytes()),
+        "values": zlib.compress(window.values.astype("<f8").tobytes()),
+    }
+
+
+def unpack_window(fields: Mapping[bytes, bytes]) -> KlineWindow:
+    """What `pack_window` made, as Redis gives it back. Raises KlineError where its content is not what it was."""
+    return _decoded(fields[b"meta"], fields[b"open_times"], fields[b"values"])
+
+
+def _meta_of(window: KlineWindow) -> SnapshotMeta:
+    return SnapshotMeta(
+        symbol=window.symbol,
+        interval=window.interval,
+        venue=window.venue,
+        origin=window.origin,
+        sha256=window.content_hash(),
+        count=len(window),
+        last_open_time_ms=window.last_open_time_ms,
+    )
 
 
 @lru_cache(maxsize=WINDOWS_REMEMBERED)

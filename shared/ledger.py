@@ -3,10 +3,11 @@
 The only room that knows these keys and their encoding. An entry of 24 steps takes about 1.1 KB, so that an hourly
 series takes about 10 MB a year.
 
-    kronos:ledger:<symbol>:<interval>:<origin>          hash forecast id -> LedgerEntry (zlib of JSON)
-    kronos:ledger-order:<symbol>:<interval>:<origin>    sorted set of those ids by the candle that they follow
+    kronos:ledger:<symbol>:<interval>:<book>          hash forecast id -> LedgerEntry (zlib of JSON)
+    kronos:ledger-order:<symbol>:<interval>:<book>    sorted set of those ids by the candle that they follow
 
-Live, recorded and simulated series have a ledger each, and never mix.
+Live, recorded and simulated series have a book each, and never mix. What a backtest scored on candles that were fetched from a
+venue has a book of its own beside the live one; on a file's candles it is a record of a recording, and stands with those.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pydantic import Field, ValidationError
 from redis import Redis
 
 from shared.contract import Contract
-from shared.klines import Interval, Origin
+from shared.klines import IngestedOrigin, Interval, Origin
 from shared.logs import get_logger
 from shared.redis_connection import redis_errors_translated
 from shared.redis_questions import Question, ask_together
@@ -32,6 +33,10 @@ return 1
 """
 
 log = get_logger(__name__)
+
+Book = Origin | Literal["backtest"]
+ShownBook = IngestedOrigin | Literal["backtest"]  # those that anything is ever written to
+SHOWN_BOOKS: tuple[ShownBook, ...] = ("live", "recorded", "simulated", "backtest")
 
 Steps = list[float | None]  # one for each step of the horizon; none where its candle is missing
 
@@ -124,6 +129,11 @@ class LedgerEntry(Contract):
     scores: Scores | None = Field(description="none where no candle of its venue could be had")
 
 
+def book_of(entry: LedgerEntry) -> Book:
+    """Where an entry stands."""
+    return "backtest" if entry.made_for == "backtest" and entry.origin == "live" else entry.origin
+
+
 class Ledger:
     """Of all series; entries are added and never changed."""
 
@@ -134,16 +144,16 @@ class Ledger:
     @redis_errors_translated()
     def add(self, entry: LedgerEntry) -> bool:
         """Write an entry; False, and nothing is written, where that forecast has one already."""
-        keys = _keys(entry.symbol, entry.interval, entry.origin)
+        keys = _keys(entry.symbol, entry.interval, book_of(entry))
         packed = zlib.compress(entry.model_dump_json().encode(), 9)
         return bool(self._append(keys=keys, args=[entry.forecast_id, packed, entry.last_open_time_ms]))
 
     @redis_errors_translated()
-    def missing(self, symbol: str, interval: Interval, origin: Origin, forecast_ids: Sequence[str]) -> list[str]:
+    def missing(self, symbol: str, interval: Interval, book: Book, forecast_ids: Sequence[str]) -> list[str]:
         """Those of the forecasts that have no entry, in their order."""
         if not forecast_ids:
             return []
-        order = _keys(symbol, interval, origin)[1]
+        order = _keys(symbol, interval, book)[1]
         with self._redis.pipeline(transaction=False) as pipe:
             for forecast_id in forecast_ids:
                 pipe.zscore(order, forecast_id)
@@ -155,7 +165,7 @@ class Ledger:
         self,
         symbol: str,
         interval: Interval,
-        origin: Origin,
+        book: Book,
         *,
         from_ms: int = 0,
         until_ms: int | None = None,
@@ -164,7 +174,7 @@ class Ledger:
         """Those that follow a candle which opened from `from_ms` on and before `until_ms` (UTC ms), at most the `newest` of
         them, oldest first.
         """
-        entries, order = _keys(symbol, interval, origin)
+        entries, order = _keys(symbol, interval, book)
         end = "+inf" if until_ms is None else f"({until_ms}"
         ids = cast(
             "list[bytes]", self._redis.zrange(order, end, from_ms, desc=True, byscore=True, offset=0, num=newest or -1)
@@ -174,25 +184,25 @@ class Ledger:
         return [entry for entry in found if entry is not None]
 
     @redis_errors_translated()
-    def entry(self, symbol: str, interval: Interval, origin: Origin, forecast_id: str) -> LedgerEntry | None:
+    def entry(self, symbol: str, interval: Interval, book: Book, forecast_id: str) -> LedgerEntry | None:
         """That of one forecast; None where it has none."""
-        entries = _keys(symbol, interval, origin)[0]
+        entries = _keys(symbol, interval, book)[0]
         return _read(forecast_id.encode(), cast("bytes | None", self._redis.hget(entries, forecast_id)))
 
     @redis_errors_translated()
-    def version(self, symbol: str, interval: Interval, origin: Origin) -> tuple[int, str]:
+    def version(self, symbol: str, interval: Interval, book: Book) -> tuple[int, str]:
         """How many entries there are, and the id of the newest: another one where anything was added."""
-        question = self.version_question(symbol, interval, origin)
+        question = self.version_question(symbol, interval, book)
         return ask_together(self._redis, question)[question]
 
-    def version_question(self, symbol: str, interval: Interval, origin: Origin) -> Question[tuple[int, str]]:
+    def version_question(self, symbol: str, interval: Interval, book: Book) -> Question[tuple[int, str]]:
         """The same, to be asked together with others."""
 
         def read(replies: list[Any]) -> tuple[int, str]:
             count, newest = replies
             return count, newest[0].decode() if newest else ""
 
-        order = _keys(symbol, interval, origin)[1]
+        order = _keys(symbol, interval, book)[1]
         return Question((("ZCARD", order), ("ZRANGE", order, -1, -1)), read)
 
 
@@ -207,6 +217,6 @@ def _read(forecast_id: bytes, packed: bytes | None) -> LedgerEntry | None:
         return None
 
 
-def _keys(symbol: str, interval: Interval, origin: Origin) -> tuple[str, str]:
-    series = f"{symbol}:{interval}:{origin}"
+def _keys(symbol: str, interval: Interval, book: Book) -> tuple[str, str]:
+    series = f"{symbol}:{interval}:{book}"
     return f"kronos:ledger:{series}", f"kronos:ledger-order:{series}"

@@ -46,6 +46,14 @@ def configure_logs(settings: LogSettings, service: str) -> None:
     structlog.contextvars.bind_contextvars(service=service)
 
 
+def quiet_logs() -> None:
+    """For a command that a person runs: warnings alone, in lines on standard error, apart from the command's own words."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # as it is now, which a progress bar may replace
+    )
+
+
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     """A logger for a module; cheap, and quiet until `configure_logs` ran."""
     logger: structlog.stdlib.BoundLogger = structlog.get_logger(name)

@@ -11,7 +11,7 @@ from shared.contract import Contract
 from shared.errors import NotFoundError
 from shared.kline_store import SeriesStatus
 from shared.klines import IngestedOrigin, Interval
-from shared.ledger import LedgerEntry
+from shared.ledger import LedgerEntry, ShownBook
 from shared.track_record import ForecasterRecord, TrackRecord, forecasters, track_record
 
 
@@ -20,7 +20,7 @@ class SeriesRecord(Contract):
 
     symbol: str
     interval: Interval
-    origin: IngestedOrigin
+    origin: ShownBook
     entries: int = Field(description="in the ledger, all forecasters together")
     record: TrackRecord | None = Field(description="none before a forecast was scored")
     forecasters: list[ForecasterRecord] = Field(description="each way of forecasting that was scored, the newest first")
@@ -50,7 +50,7 @@ def require_forecaster(found: SeriesRecord, forecaster: str | None) -> None:
 def series_record(
     symbol: str,
     interval: Interval,
-    origin: IngestedOrigin,
+    origin: ShownBook,
     entries: Sequence[LedgerEntry],
     forecaster: str | None = None,
 ) -> SeriesRecord:

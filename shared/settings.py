@@ -148,12 +148,17 @@ class QueueSettings(Section):
     retries: int = Field(ge=0, le=10)
     failure_ttl: int = Field(ge=60, le=2_592_000)
 
+    @property
+    def backtest_name(self) -> str:
+        """The queue of backtests, which workers take from when no forecast waits."""
+        return f"{self.name}-backtests"
+
     @model_validator(mode="after")
     def _two_queues(self) -> QueueSettings:
-        if self.name == self.ingest_name:
+        if self.ingest_name in (self.name, self.backtest_name):
             raise ValueError(
-                f"queue.name and queue.ingest_name are both {self.name}, but allowed are two different names: workers must "
-                f"not take what ingest is to fetch"
+                f"queue.ingest_name is {self.ingest_name}, but allowed is neither queue.name nor {self.backtest_name}, which "
+                f"backtests wait in: workers must not take what ingest is to fetch"
             )
         return self
 

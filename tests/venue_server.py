@@ -97,6 +97,7 @@ class VenueServer:
         self.faults: list[Fault] = []
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.tells_symbols = True
+        self.okx_history_page = 300  # it has been 100, whatever limit was asked for
         self._files = files or {}
         self._real = real
         self._series: dict[tuple[str, Interval], Series] = {}
@@ -321,7 +322,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._json({"code": "51001", "data": [], "msg": message})
             return
         before = int(query["after"]) if "after" in query else None
-        rows = self.venue.candles(series, self.fault, before, min(int(query.get("limit", 100)), 300))
+        most = self.venue.okx_history_page if "history" in self.path else 300
+        rows = self.venue.candles(series, self.fault, before, min(int(query.get("limit", 100)), most))
+        rows = [row for row in rows if row[0] > int(query.get("before", -1))]
         data = [
             [str(cell) for cell in (*row[:6], row[6], row[6], int(row[0] + series.interval.ms <= self.venue.now_ms()))]
             for row in rows[::-1]
@@ -339,6 +342,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         before = int(query["end"]) + 1 if "end" in query else None
         rows = self.venue.candles(series, self.fault, before, min(int(query.get("limit", 200)), 1000))
+        rows = [row for row in rows if row[0] >= int(query.get("start", 0))]
         listed = [[str(cell) for cell in row] for row in rows[::-1]]
         result = {"category": query["category"], "symbol": query["symbol"], "list": listed}
         self._json({"retCode": 0, "retMsg": "OK", "result": result, **said})

@@ -2,216 +2,162 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from datetime import UTC, datetime
+import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from services.cli.common import errors_in_one_line
-from services.cli.record_views import show_record_tables, show_verdict
+from services.cli.backtest_options import backtest_options
+from services.cli.common import errors_in_one_line, now_ms
 from shared.errors import RequestError
-from shared.klines import Interval
-from shared.ledger import Ledger, LedgerEntry
+from shared.klines import CLOSE
+from shared.logs import quiet_logs
 from shared.redis_connection import connect
-from shared.settings import MODEL_NAMES, Settings, load_settings
+from shared.settings import Settings, load_settings
 
-HELP = """Forecast from many moments of FILE's past and score what came, beside plain baselines.
+if TYPE_CHECKING:  # what computes is imported only when it is needed
+    from services.cli.backtest_plan import Plan
+    from services.cli.backtest_source import History
+    from services.inference.backtest.origins import Origin
+    from shared.backtest_queue import Line
+    from shared.ledger import LedgerEntry
 
-FILE is a CSV of klines (.csv or .csv.gz) named SYMBOL-INTERVAL, as BTCUSDT-1h.csv.gz, with the columns open_time (UTC ms),
-open, high, low, close, volume and, if there is one, quote_volume.
+INTERRUPTED = 130  # the exit code of whoever is ended by Ctrl+C
+
+HELP = """Forecast from many moments of the past and score what came, beside plain baselines.
+
+Of a SYMBOL, as Binance writes it, the klines are fetched from the first of data.venues that has it, all from that one, and
+kept in the folder of --out: no later run asks for them again. FILE is a CSV of klines (.csv or .csv.gz) named
+SYMBOL-INTERVAL, as BTCUSDT-1h.csv.gz, with the columns open_time (UTC ms), open, high, low, close, volume and, if there is
+one, quote_volume.
 
 \b
-  kronos-live backtest BTCUSDT-1h.csv.gz --from 2025-01-01 --to 2025-06-30 --every 6h --paths 200 --model Kronos-nano
+  kronos-live backtest BTCUSDT --interval 1h --from 2025-01-01 --to 2025-06-30 --every 6h --paths 200
+  kronos-live backtest BTCUSDT-1h.csv.gz --from 2025-01-01 --to 2025-06-30 --model Kronos-nano --jobs 2
+  kronos-live backtest BTCUSDT --from 2025-01-01 --to 2025-06-30 --workers --seed-ledger
 
-Every forecast goes through the same forecaster as in service, with the seed that its moment gives it. They are kept in
-the folder of --out as they come: a run that was interrupted goes on where it was. In the end it holds report.html,
+Every forecast goes through the same forecaster as in service, with the seed that its moment gives it. They are computed
+here, in --jobs processes, or with --workers by all workers of the queue, which take them when no forecast waits. They are
+kept in the folder as they come: a run that was interrupted goes on where it was. In the end it holds report.html,
 scores.parquet and ledger.jsonl. Bands and probabilities are recalibrated walking forward, by forecasts that had been
 scored before; origins from --learn-from on teach them, and only those from --from on are reported.
+
+With --seed-ledger the entries go to the ledger, marked as backtest: those of a SYMBOL to a record of their own, from which
+the recalibration of the live series learns while it has few forecasts; those of a FILE to the record of recorded
+forecasts. Forecasts of a time that the model may have been trained on are left out.
 """
-UNITS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
-
-
-class Step(click.ParamType[int]):
-    """90m, 6h, 1d -> ms."""
-
-    name = "step"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        found = re.fullmatch(r"([1-9]\d{0,4})([mhd])", str(value))
-        if not found:
-            self.fail(f"{value!r} is no step of time; write one as 90m, 6h or 1d.", param, ctx)
-        return int(found[1]) * UNITS[found[2]]
 
 
 @click.command(help=HELP)
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--from", "first_day", required=True, type=click.DateTime(["%Y-%m-%d"]), help="First UTC day forecast.")
-@click.option("--to", "last_day", required=True, type=click.DateTime(["%Y-%m-%d"]), help="Last UTC day, included.")
-@click.option(
-    "--learn-from",
-    type=click.DateTime(["%Y-%m-%d"]),
-    help="First UTC day that recalibration learns from. [default: --from]",
-)
-@click.option("--every", default="6h", type=Step(), show_default=True, help="Time between origins.")
-@click.option("--windows", type=click.IntRange(1), help="At most so many origins, the first of them. [default: all]")
-@click.option("--model", type=click.Choice(MODEL_NAMES), help="[default: model.model_name]")
-@click.option("--paths", type=click.IntRange(2), help="[default: sampling.num_samples]")
-@click.option("--history", type=click.IntRange(64), help="Candles known. [default: data.history_window]")
-@click.option("--horizon", type=click.IntRange(1), help="Candles forecast. [default: data.forecast_horizon]")
-@click.option("--temperature", type=click.FloatRange(0, 5, min_open=True), help="[default: sampling.temperature]")
-@click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), help="[default: sampling.top_p]")
-@click.option(
-    "--jobs", default=1, type=click.IntRange(1, 256), show_default=True, help="Processes that share the cores."
-)
-@click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder. [default: backtest-SYMBOL-INTERVAL]"
-)
-@click.option("--seed-ledger", is_flag=True, help="Add the entries to the ledger in Redis, marked as backtest.")
-@click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
+@click.argument("source", metavar="FILE|SYMBOL")
+@backtest_options
 @errors_in_one_line
-def backtest(file: Path, as_json: bool, seed_ledger: bool, **options: Any) -> None:
+def backtest(source: str, as_json: bool, seed_ledger: bool, **options: Any) -> None:
+    from services.cli.backtest_plan import plan_of
+    from services.cli.backtest_showing import show_record, warnings_of
+    from services.cli.backtest_source import gaps_in_words, source_of
     from services.inference.backtest.report import write_report, write_scores
-    from services.inference.backtest.run import Plan, run
+    from services.inference.backtest.run import check_plan, keep_plan
     from services.inference.backtest.walk import walk_forward
     from shared.track_record import track_record
 
     if find_spec("pyarrow") is None:
         raise RequestError("A backtest writes its scores with pyarrow, which is not installed: pip install pyarrow.")
+    if options["workers"] and options["jobs"] is not None:
+        raise RequestError("--jobs says how many processes compute here, --workers that workers do: name one of them.")
+    quiet_logs()
     settings = load_settings()
-    symbol, interval = _series_of(file)
-    wishes = _wishes(settings, options)
-    origins = _origins(file, interval, settings, options)
-    folder = options["out"] or Path(f"backtest-{symbol}-{interval}")
-    Plan(_described(file, options, settings)).check(folder)
-    with _progress() as progress:
-        task = progress.add_task(f"{symbol} {interval}", total=len(origins))
-        lines = run(
-            origins, wishes, settings, folder, options["jobs"], lambda done: progress.update(task, completed=done)
+    plan = plan_of(source_of(source, options["interval"], settings), settings, options)
+    series = plan.source.series
+    folder = options["out"] or Path(f"backtest-{series.symbol}-{series.interval}")
+    check_plan(plan.described(), folder)
+    try:
+        history = _history(plan, folder)
+        origins = plan.origins(history)
+        keep_plan(plan.described(), folder)
+        lines = _lines(plan, origins, folder, options["jobs"], spread=options["workers"])
+    except KeyboardInterrupt:
+        click.echo(
+            f"kronos-live: stopped; what is there is kept in '{folder}', and the same command goes on.", err=True
         )
-    entries = walk_forward(lines, [origin.known.values[:, 3] for origin in origins])
-    reported = [entry for entry in entries if entry.last_open_time_ms + interval.ms >= _ms(options["first_day"])]
+        sys.exit(INTERRUPTED)
+    entries = walk_forward(lines, [origin.known.values[:, CLOSE] for origin in origins])
+    reported = [entry for entry in entries if entry.last_open_time_ms + series.interval.ms >= plan.reported_from_ms]
+    _refuse_several_forecasters(reported)
     record = track_record(reported)
     if record is None:
         raise RequestError("None of the forecasts could be scored, so there is nothing to report.")
-    title = f"Backtest of {record.forecaster.model} on {symbol} {interval}"
-    warnings = _warnings(record)
+    title = f"Backtest of {record.forecaster.model} on {series}" + (
+        f" ({history.venue})" if plan.source.file is None else ""
+    )
+    gaps = gaps_in_words(history, series.interval, plan.klines_from_ms, plan.until_ms)
+    warnings = warnings_of(record, lines, gaps)
     write_report(record, title, warnings, folder / "report.html")
     write_scores(reported, folder / "scores.parquet")
     (folder / "ledger.jsonl").write_text("".join(entry.model_dump_json() + "\n" for entry in reported))
-    added = _seed_ledger(settings, reported) if seed_ledger else 0
+    closing = [_seed(settings, reported)] if seed_ledger else []
+    closing.append(f"Written: {folder / 'report.html'}, scores.parquet and ledger.jsonl.")
     if as_json:
+        click.echo("\n".join([*warnings, *closing]), err=True)
         click.echo(record.model_dump_json())
-        return
-    console = Console(width=max(100, Console().width))
-    console.print(f"\n[bold]{title}[/bold], {record.forecasts} forecasts")
-    for warning in warnings:
-        console.print(f"[yellow]{warning}[/yellow]")
-    show_verdict(console, record)
-    show_record_tables(console, record)
-    if seed_ledger:
-        console.print(f"{added} of {len(reported)} entries are new in the ledger of recorded {symbol} {interval}.")
-    console.print(f"Written: {folder / 'report.html'}, scores.parquet and ledger.jsonl.")
+    else:
+        show_record(record, title, warnings, closing)
 
 
-def _series_of(file: Path) -> tuple[str, Interval]:
-    found = re.fullmatch(r"([A-Z0-9]{2,20})-([0-9]+[mhd])\.csv(\.gz)?", file.name)
-    if not found or found[2] not in [one.value for one in Interval]:
-        raise RequestError(f"{file.name} does not say what it holds: name it as BTCUSDT-1h.csv or BTCUSDT-1h.csv.gz.")
-    return found[1], Interval(found[2])
+def _history(plan: Plan, folder: Path) -> History:
+    """The klines, with a progress bar where they come from a venue."""
+    from services.cli.backtest_showing import progress_bar
+    from services.cli.backtest_source import read_history
+
+    source, from_ms, until_ms = plan.source, plan.klines_from_ms, plan.until_ms
+    if source.file is not None:
+        return read_history(source, plan.settings, from_ms, until_ms, folder, wait=time.sleep, tell=lambda *_: None)
+    with progress_bar(f"klines of {source.series}", (until_ms - from_ms) // plan.interval.ms) as bar:
+
+        def tell(done: int, words: str) -> None:
+            bar.done(done)
+            bar.say(words)
+
+        return read_history(source, plan.settings, from_ms, until_ms, folder, wait=time.sleep, tell=tell)
 
 
-def _wishes(settings: Settings, options: dict[str, Any]) -> Any:
-    """Checked as every request is."""
-    from shared.adhoc_forecasts import read_wishes
+def _lines(plan: Plan, origins: list[Origin], folder: Path, jobs: int | None, *, spread: bool) -> list[Line]:
+    """The forecasts, with a progress bar, made here or by workers."""
+    from services.cli.backtest_showing import progress_bar
+    from services.inference.backtest.run import run
+    from services.inference.backtest.spread import over_workers
+    from shared.backtest_queue import BacktestQueue
 
-    named = {"model": "model", "paths": "num_samples", "history": "history", "horizon": "horizon"}
-    named |= {"temperature": "temperature", "top_p": "top_p"}
-    return read_wishes(settings, {wish: options[name] for name, wish in named.items() if options[name] is not None})
+    settings = plan.settings
+    with progress_bar(str(plan.source.series), len(origins)) as bar:
+        if spread:
+            queue = BacktestQueue(connect(settings.redis), settings.queue)
+            make = over_workers(queue, now_ms, lambda count: bar.say(f"by {count} worker{'' if count == 1 else 's'}"))
+        else:
+            from services.inference.backtest.local import on_this_machine  # it brings torch, which workers have
+
+            make = on_this_machine(settings, jobs or 1)
+        return run(origins, plan.wishes, settings, folder, make, bar.done)
 
 
-def _origins(file: Path, interval: Interval, settings: Settings, options: dict[str, Any]) -> list[Any]:
-    from services.inference.backtest.origins import find_origins
-    from services.inference.training.kline_files import read_stretches
-
-    if options["every"] % interval.ms:
-        raise RequestError(f"--every must be a multiple of {interval}, the interval of {file.name}.")
-    history = options["history"] or settings.data.history_window
-    first = min(_ms(day) for day in (options["first_day"], options["learn_from"]) if day)
-    origins = list(
-        find_origins(
-            read_stretches(file, interval),
-            interval,
-            from_ms=first,
-            until_ms=_ms(options["last_day"]) + Interval.D1.ms,
-            every_ms=options["every"],
-            known=max(history, settings.data.volatility_window) + 1,
-            horizon=options["horizon"] or settings.data.forecast_horizon,
-        )
-    )[: options["windows"]]
-    if not origins:
+def _refuse_several_forecasters(entries: list[LedgerEntry]) -> None:
+    """Workers may have other weights than we have, or have got others while a run was interrupted."""
+    made_by = sorted({f"{entry.model} {entry.model_sha256}" for entry in entries})
+    if len({entry.forecaster for entry in entries}) > 1:
         raise RequestError(
-            f"'{file}' has no {history} candles without a gap before a moment from {options['first_day']:%Y-%m-%d} to "
-            f"{options['last_day']:%Y-%m-%d} and a whole horizon after it: choose other days."
+            f"These forecasts were made by different weights ({', '.join(made_by)}), so they are not one record: let all "
+            f"workers load the same, and begin anew in another folder."
         )
-    return origins
 
 
-def _described(file: Path, options: dict[str, Any], settings: Settings) -> dict[str, object]:
-    """What has to be the same for a run to go on with another's forecasts."""
-    sampling, data = settings.sampling, settings.data
-    return {
-        "file": file.name,
-        "bytes": file.stat().st_size,
-        "every_ms": options["every"],
-        "model": options["model"] or settings.model.model_name,
-        "dtype": settings.model.dtype,
-        "paths": options["paths"] or sampling.num_samples,
-        "history": options["history"] or data.history_window,
-        "horizon": options["horizon"] or data.forecast_horizon,
-        "temperature": options["temperature"] or sampling.temperature,
-        "top_p": options["top_p"] or sampling.top_p,
-        "top_k": sampling.top_k,
-    }
+def _seed(settings: Settings, entries: list[LedgerEntry]) -> str:
+    """Into the ledger; returns what came of it, in words."""
+    from services.inference.backtest.seeding import seed_ledger
 
-
-def _seed_ledger(settings: Settings, entries: Sequence[LedgerEntry]) -> int:
-    """How many of them were not there before. They are of a recording, and so stand in the ledger of recorded forecasts.
-
-    There they are named after their forecaster too, so that another setting's of the same moments have room beside them.
-    """
-    ledger = Ledger(connect(settings.redis))
-    named = [entry.model_copy(update={"forecast_id": f"{entry.forecast_id}-{entry.forecaster}"}) for entry in entries]
-    return sum([ledger.add(entry) for entry in named])
-
-
-def _warnings(record: Any) -> list[str]:
-    if not record.seen_in_training:
-        return []
-    return [
-        f"{record.seen_in_training} of the {record.forecasts} forecasts are of a time that the model may have been trained on, "
-        f"so their scores flatter it."
-    ]
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
-
-
-def _ms(day: datetime) -> int:
-    return int(day.replace(tzinfo=UTC).timestamp() * 1000)
+    seeded, first = seed_ledger(connect(settings.redis), entries), entries[0]
+    which = "backtests of" if seeded.book == "backtest" else "recorded"
+    left_out = f"; {seeded.left_out} that the model may have been trained on are left out" if seeded.left_out else ""
+    return f"{seeded.added} of {len(entries)} entries are new in the ledger of {which} {first.symbol} {first.interval}{left_out}."

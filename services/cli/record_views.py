@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from shared.forecasts import BASELINE_NAMES, Forecast
-from shared.klines import CLOSE, Interval, Origin, utc
-from shared.ledger import BandScore, EventScore, LedgerEntry
+from shared.klines import CLOSE, Interval, utc
+from shared.ledger import BandScore, EventScore, LedgerEntry, ShownBook
 from shared.outcome import Outcome
 from shared.prices import price
 from shared.record_tables import (
@@ -97,7 +97,7 @@ def print_table(console: Console, title: str, told: Rows, *, whole: int = 0) -> 
     console.print(table)
 
 
-def show_ledger(symbol: str, interval: Interval, origin: Origin, entries: Sequence[LedgerEntry]) -> None:
+def show_ledger(symbol: str, interval: Interval, origin: ShownBook, entries: Sequence[LedgerEntry]) -> None:
     """A line for each, in the order given."""
     console = Console()
     if not entries:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import get_args
 
 import click
 
@@ -17,15 +16,15 @@ from shared.forecast_store import ForecastStore
 from shared.forecasts import Forecast, series_of_scheduled
 from shared.freshness import as_of
 from shared.kline_store import KlineStore, describe_missing_series
-from shared.klines import IngestedOrigin, Interval
-from shared.ledger import Ledger, LedgerEntry
+from shared.klines import Interval
+from shared.ledger import SHOWN_BOOKS, Ledger, LedgerEntry, ShownBook
 from shared.ledger_rows import ledger_csv, ledger_parquet
 from shared.outcome import Outcome, closed_steps, followed_candles, ledger_of, outcome_of
 from shared.series_record import ledger_in_use, require_forecaster, series_record
 from shared.settings import load_settings
 
 SHOWN = 20  # rows of the ledger in a terminal, unless more are asked for
-LedgerName = tuple[str, Interval, IngestedOrigin]
+LedgerName = tuple[str, Interval, ShownBook]
 
 MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M"])
 
@@ -34,7 +33,7 @@ interval_option = click.option(
 )
 origin_option = click.option(
     "--origin",
-    type=click.Choice(get_args(IngestedOrigin)),
+    type=click.Choice(SHOWN_BOOKS),
     help="Whose ledger: of live, recorded or simulated klines, which never mix. Left out: what the series is made of now.",
 )
 
@@ -49,7 +48,7 @@ origin_option = click.option(
 def track_record(
     symbols: tuple[str, ...],
     interval: str | None,
-    origin: IngestedOrigin | None,
+    origin: ShownBook | None,
     forecaster: str | None,
     as_json: bool,
 ) -> None:
@@ -100,7 +99,7 @@ def track_record(
 def ledger(
     symbol: str | None,
     interval: str | None,
-    origin: IngestedOrigin | None,
+    origin: ShownBook | None,
     first: datetime | None,
     last: datetime | None,
     limit: int | None,
@@ -177,7 +176,7 @@ def _outcome(klines: KlineStore, forecasts: ForecastStore, forecast: Forecast) -
     return outcome_of(forecast, followed, closed, forecasts.ledger.entry(*ledger_of(forecast), forecast.id))
 
 
-def _ledger_name(klines: KlineStore, symbol: str, interval: Interval, origin: IngestedOrigin | None) -> LedgerName:
+def _ledger_name(klines: KlineStore, symbol: str, interval: Interval, origin: ShownBook | None) -> LedgerName:
     return symbol, interval, origin or ledger_in_use(klines.status(symbol, interval))
 
 
@@ -186,7 +185,7 @@ def _refuse_unknown(klines: KlineStore, ledger: Ledger, name: LedgerName) -> Non
     symbol, interval, origin = name
     if klines.status(symbol, interval) is not None or ledger.version(*name)[0]:
         return
-    for other in get_args(IngestedOrigin):
+    for other in SHOWN_BOOKS:
         if count := ledger.version(symbol, interval, other)[0]:
             raise NotFoundError(
                 f"The ledger of {origin} {symbol} {interval} is empty, but that of {other} klines has {count} entries: add "

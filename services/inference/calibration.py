@@ -86,20 +86,23 @@ def position(forecast: Forecast, outcome: Floats) -> Floats:
     return np.where(np.isfinite(placed), placed, np.nan)
 
 
-def learn(scored: Sequence[Scores]) -> SeriesCalibration | None:
-    """From the scores of one forecaster, oldest first; none while there are fewer than FEWEST."""
+def learn(scored: Sequence[Scores], from_backtest: int = 0) -> SeriesCalibration | None:
+    """From the scores of one forecaster, oldest first; none while there are fewer than FEWEST. `from_backtest`: how many of
+    them a backtest made.
+    """
     newest = scored[-MOST:]
     if len(newest) < FEWEST:
         return None
     tracker = BandTracker()
     for one in newest:
         tracker.observe(np.array([np.nan if place is None else place for place in one.position]))
-    return calibration(
+    learned = calibration(
         len(scored),
         tracker,
         [one.upside for one in newest if one.upside],
         [one.volatility_amplification for one in newest if one.volatility_amplification],
     )
+    return learned and learned.model_copy(update={"from_backtest": from_backtest})
 
 
 def calibration(

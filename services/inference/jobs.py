@@ -1,5 +1,5 @@
-"""One job, one forecast, or the scores of a series' earlier ones: what RQ calls, and what the worker calls beforehand to make
-several forecasts side by side.
+"""One job, one forecast, of now or of a backtest's moment, or the scores of a series' earlier ones: what RQ calls, and what
+the worker calls beforehand to make several forecasts side by side.
 
 RQ calls by name with plain JSON, so what the jobs work with is laid out beforehand by the worker (`equip`). Knows the
 story of a job and how its failure is told; not how a forecast is made.
@@ -8,16 +8,17 @@ story of a job and how its failure is told; not how a forecast is made.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from redis import Redis
 from rq.timeouts import JobTimeoutException
 
 from services.inference.forecaster import Forecaster, Made, Report, Task
+from shared.backtest_queue import BacktestQueue, Moment
 from shared.calibration_store import CalibrationStore
 from shared.errors import ForecastCancelledError, KronosLiveError, StoreUnavailableError
 from shared.forecast_queue import (
@@ -35,6 +36,8 @@ from shared.klines import Interval
 from shared.logs import get_logger
 from shared.redis_connection import wait_until_ready
 
+T = TypeVar("T")
+
 log = get_logger(__name__)
 
 PROGRESS_EVERY_S = 0.2
@@ -50,6 +53,7 @@ class Workbench:
     klines: KlineStore
     forecasts: ForecastStore
     calibrations: CalibrationStore
+    backtests: BacktestQueue
     calibrate: bool
     job_timeout_s: int
     keep_alive: Callable[[], None]
@@ -67,28 +71,35 @@ def equip(workbench: Workbench) -> None:
 def run_forecast(forecast_id: str, request: dict[str, Any]) -> str:
     """Make the forecast that `request` asks for, store it, and return its id. What fails raises, with its reason kept."""
     workbench = _equipped()
-    try:
+    with _failure_kept(forecast_id):
         if is_made(forecast_id):
             return forecast_id  # it was drawn beside others, or an earlier try died after it had stored its work
         refuse_cancelled(current_job())
         asked = with_snapshot(workbench.redis, ForecastRequest.model_validate(request))
         task = _task(workbench, forecast_id, asked)
-        progress = _Progress(partial(report_progress, [current_job()]), workbench.keep_alive)
-        if not _store(workbench, workbench.forecaster.forecast(task, progress)):
+        if not _store(workbench, workbench.forecaster.forecast(task, _progress_of_this_job(workbench))):
             refuse_cancelled(current_job())
-    except KronosLiveError as error:
-        cancelled = isinstance(error, ForecastCancelledError)
-        _fail(forecast_id, str(error), permanent=error.permanent, cancelled=cancelled)
-        raise
-    except JobTimeoutException:
-        reason = f"The forecast took longer than {workbench.job_timeout_s} s (queue.job_timeout); ask for fewer paths."
-        _fail(forecast_id, reason, permanent=True)
-        raise
-    except Exception as error:
-        reason = f"The forecast failed unexpectedly ({type(error).__name__}); the worker's log has the details."
-        _fail(forecast_id, reason, permanent=False)
-        raise
     return forecast_id
+
+
+def forecast_past(forecast_id: str, request: dict[str, Any], outcome: list[float]) -> str:
+    """Forecast from a backtest's moment, score that by the closes that followed, keep the line, and return the job's id.
+    What fails raises, with its reason kept.
+    """
+    from services.inference.past_forecasts import (
+        forecast_and_score,
+    )  # it brings libraries that a forecast does not need
+
+    workbench, job_id = _equipped(), current_job().id
+    with _failure_kept(forecast_id):
+        if workbench.backtests.is_finished(job_id):
+            return job_id  # an earlier try died after it had kept its work
+        known = workbench.backtests.known(job_id)
+        moment = Moment(forecast_id, ForecastRequest.model_validate(request), known, outcome)
+        line = forecast_and_score(workbench.forecaster, moment, _progress_of_this_job(workbench))
+        _insist(workbench, lambda: workbench.backtests.finish(job_id, line))
+        log.info("past_forecast_scored", forecast=forecast_id, seconds=line.forecast.provenance.timings_s["total"])
+    return job_id
 
 
 def score_series(symbol: str, interval: str) -> int:
@@ -145,14 +156,15 @@ def _task(workbench: Workbench, forecast_id: str, request: ForecastRequest) -> T
 
 def _store(workbench: Workbench, made: Made) -> bool:
     """Keep a forecast; False, and nothing is kept, where it was cancelled before."""
-    while True:
-        try:
-            if not may_be_stored(workbench.redis, made.forecast.id):
-                return False
-            workbench.forecasts.save(made.forecast, made.paths, made.baseline_draws)
-            break
-        except StoreUnavailableError:
-            wait_until_ready(workbench.redis)  # what took minutes to make is not thrown away for seconds of outage
+
+    def store() -> bool:
+        if not may_be_stored(workbench.redis, made.forecast.id):
+            return False
+        workbench.forecasts.save(made.forecast, made.paths, made.baseline_draws)
+        return True
+
+    if not _insist(workbench, store):
+        return False
     made_by = made.forecast.provenance
     log.info(
         "forecast_stored",
@@ -165,6 +177,19 @@ def _store(workbench: Workbench, made: Made) -> bool:
         seconds=round(made_by.timings_s["total"], 3),
     )
     return True
+
+
+def _insist(workbench: Workbench, keep: Callable[[], T]) -> T:
+    """What took minutes to make is not thrown away for seconds of outage."""
+    while True:
+        try:
+            return keep()
+        except StoreUnavailableError:
+            wait_until_ready(workbench.redis)
+
+
+def _progress_of_this_job(workbench: Workbench) -> _Progress:
+    return _Progress(partial(report_progress, [current_job()]), workbench.keep_alive)
 
 
 class _Progress:
@@ -185,6 +210,26 @@ class _Progress:
         except StoreUnavailableError:
             pause = PROGRESS_AFTER_OUTAGE_S
         self._next_at = time.monotonic() + pause
+
+
+@contextmanager
+def _failure_kept(forecast_id: str) -> Iterator[None]:
+    """What goes wrong within is raised on, with its reason kept in one sentence for whoever asks."""
+    try:
+        yield
+    except KronosLiveError as error:
+        cancelled = isinstance(error, ForecastCancelledError)
+        _fail(forecast_id, str(error), permanent=error.permanent, cancelled=cancelled)
+        raise
+    except JobTimeoutException:
+        seconds = _equipped().job_timeout_s
+        reason = f"The forecast took longer than {seconds} s (queue.job_timeout); ask for fewer paths."
+        _fail(forecast_id, reason, permanent=True)
+        raise
+    except Exception as error:
+        reason = f"The forecast failed unexpectedly ({type(error).__name__}); the worker's log has the details."
+        _fail(forecast_id, reason, permanent=False)
+        raise
 
 
 def _fail(forecast_id: str, reason: str, *, permanent: bool, cancelled: bool = False) -> None:

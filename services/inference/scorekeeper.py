@@ -7,6 +7,7 @@ is missing to the next run. How a forecast is scored is in `scoring`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -23,7 +24,7 @@ from shared.forecast_store import ForecastStore
 from shared.forecasts import Forecast, ModelIdentity, forecaster_of
 from shared.kline_store import Followed, KlineStore
 from shared.klines import CLOSE, ORIGINS, Interval, Origin, utc
-from shared.ledger import LedgerEntry, Scores
+from shared.ledger import Ledger, LedgerEntry, Scores
 from shared.logs import get_logger
 
 # A venue that has gone away may come back and tell what happened; after this long nobody waits for it any more.
@@ -75,7 +76,7 @@ def score_due(stores: Stores, symbol: str, interval: Interval, now_ms: int) -> l
                 entries.append(entry)
                 log.info("forecast_scored", forecast=forecast.id, problem=entry.problem)
         # Also where this run added none: an earlier one may have died between an entry and what it teaches.
-        _learn(stores, symbol, interval, origin)
+        learn_anew(stores.forecasts.ledger, stores.calibrations, symbol, interval, origin)
         scored += entries
     return scored
 
@@ -119,15 +120,38 @@ def may_have_seen(model: ModelIdentity, at_ms: int) -> bool:
     return at_ms < (BUNDLED_TRAINED_UNTIL_MS if model.source == "bundled" else PUBLISHED_TRAINED_UNTIL_MS)
 
 
-def _learn(stores: Stores, symbol: str, interval: Interval, origin: Origin) -> None:
-    """Save what the newest entries teach, for each forecaster among them."""
-    by_forecaster: dict[str, list[LedgerEntry]] = {}
-    for entry in stores.forecasts.ledger.entries(symbol, interval, origin, newest=MOST):
-        by_forecaster.setdefault(entry.forecaster, []).append(entry)
-    for forecaster, entries in by_forecaster.items():
-        learned = learn([entry.scores for entry in entries if entry.scores])
+def learn_anew(ledger: Ledger, calibrations: CalibrationStore, symbol: str, interval: Interval, origin: Origin) -> None:
+    """Save what the newest entries teach, for each forecaster among them. Those of a backtest stand in for live ones as long
+    as these are fewer than MOST, of times before them alone and of none that the model was trained on.
+    """
+    own = _by_forecaster(ledger.entries(symbol, interval, origin, newest=MOST))
+    past = _by_forecaster(ledger.entries(symbol, interval, "backtest", newest=MOST) if origin == "live" else [])
+    for forecaster in own | past:
+        entries = own.get(forecaster, [])
+        before = _standing_in(past.get(forecaster, []), entries)
+        learned = learn([entry.scores for entry in [*before, *entries] if entry.scores], len(before))
         if learned:
-            stores.calibrations.save(symbol, interval, origin, forecaster, learned)
+            calibrations.save(symbol, interval, origin, forecaster, learned)
+
+
+def _by_forecaster(entries: Sequence[LedgerEntry]) -> dict[str, list[LedgerEntry]]:
+    """Those that have scores."""
+    groups: dict[str, list[LedgerEntry]] = {}
+    for entry in entries:
+        if entry.scores:
+            groups.setdefault(entry.forecaster, []).append(entry)
+    return groups
+
+
+def _standing_in(past: Sequence[LedgerEntry], live: Sequence[LedgerEntry]) -> list[LedgerEntry]:
+    """Entries of a backtest to learn from before the live ones; both oldest first."""
+    until_ms = live[0].last_open_time_ms if live else None
+    fit = [
+        entry
+        for entry in past
+        if not entry.seen_in_training and (until_ms is None or entry.last_open_time_ms < until_ms)
+    ]
+    return fit[max(0, len(fit) - (MOST - len(live))) :]
 
 
 def _outcome(klines: KlineStore, forecast: Forecast, now_ms: int) -> Outcome | None:

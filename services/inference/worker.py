@@ -1,7 +1,8 @@
 """The inference worker: load and warm up the model once, then take forecasts from the queue until told to end.
 
 Runs jobs in its own process (RQ's SimpleWorker), since a fork per job would load the model again. With a job it takes
-along waiting ones of the same shape and has them drawn side by side. SIGTERM lets what is being drawn end.
+along waiting ones of the same shape and has them drawn side by side. Backtests come last: it takes one moment of theirs
+when no forecast waits. SIGTERM lets what is being drawn end.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import RedisError
-from rq import SimpleWorker
+from rq import Queue, SimpleWorker
+from rq.exceptions import DequeueTimeout
 from rq.executions import Execution
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
@@ -28,6 +31,7 @@ from services.inference.forecaster import Forecaster, panel_shape
 from services.inference.memory import keep_freed_memory
 from services.inference.precisions import has_kernels
 from services.inference.processors import cores_available
+from shared.backtest_queue import BacktestQueue
 from shared.calibration_store import CalibrationStore
 from shared.errors import ForecastCancelledError, KronosLiveError, StoreUnavailableError
 from shared.forecast_queue import ForecastQueue, count_try, is_first_try, report_progress, request_of
@@ -46,6 +50,30 @@ log = get_logger(__name__)
 # as with several, which torch's are not (docs/performance.md).
 FORECASTS_AT_ONCE = {"cpu": 1, "cuda": 64, "mps": 1}
 FORECASTS_AT_ONCE_BY_TORCH = {**FORECASTS_AT_ONCE, "cpu": 2}
+LOOKS_ELSEWHERE_EVERY_S = 1  # while it waits for a forecast, for what else there is to do
+
+
+class QueueInOrder(Queue):
+    """Queues of which an earlier one goes first. Where there are several, RQ takes a job out by BLPOP, and one whose worker
+    is killed in that moment is nowhere; here each leaves its queue as from a single one, by a move that RQ can trace.
+    """
+
+    @classmethod
+    def lpop(cls, queue_keys: Sequence[str], timeout: int | None, connection: Redis | None = None) -> Any:
+        """RQ's own signature; `timeout` in seconds, none for a look that does not wait. Raises DequeueTimeout."""
+        assert connection is not None  # noqa: S101 - RQ's own default, which it never uses
+        give_up = time.monotonic() + (timeout or 0)
+        while True:
+            for key in queue_keys:
+                if found := cls.lmove(connection, key, None):
+                    return found
+            left_s = give_up - time.monotonic()
+            if timeout is None:
+                return None
+            if left_s <= 0:
+                raise DequeueTimeout(timeout, queue_keys)
+            with suppress(DequeueTimeout):
+                return cls.lmove(connection, queue_keys[0], min(LOOKS_ELSEWHERE_EVERY_S, max(1, int(left_s))))
 
 
 class WarmWorker(SimpleWorker):
@@ -58,6 +86,7 @@ class WarmWorker(SimpleWorker):
         *args: Any,
         forecaster: Forecaster,
         forecast_queue: ForecastQueue,
+        backtests: BacktestQueue,
         threads: int,
         at_once: int,
         **kwargs: Any,
@@ -65,6 +94,7 @@ class WarmWorker(SimpleWorker):
         super().__init__(*args, **kwargs)
         self._forecaster = forecaster
         self._forecast_queue = forecast_queue
+        self._backtests = backtests
         self._threads = threads
         self._at_once = at_once
         self._next_sign_of_life_at = 0.0
@@ -75,6 +105,11 @@ class WarmWorker(SimpleWorker):
         so long nobody would know that a worker was killed.
         """
         return int(SIGN_OF_LIFE_EVERY_S)
+
+    def register_birth(self) -> None:
+        """RQ's own; from then on others know of this worker, so only then is it said to be ready."""
+        super().register_birth()  # type: ignore[no-untyped-call]
+        log.info("worker_ready", worker=self.name, queue=self.queues[0].name)
 
     def serialize(self) -> dict[str, Any]:
         """What a worker's registration in Redis says; ours also says which model it has loaded."""
@@ -198,10 +233,12 @@ class WarmWorker(SimpleWorker):
 
     def _release_abandoned(self, *, and_of_mine: bool = False) -> None:
         mine = self.name if and_of_mine else None
-        for forecast_id in self._forecast_queue.release_abandoned(
-            lambda name: name == mine or is_gone(name, self.name)
-        ):
-            log.warning("forecast_given_back", forecast=forecast_id, reason="its worker ended before it did")
+
+        def ended(name: str) -> bool:
+            return name == mine or is_gone(name, self.name)
+
+        for job_id in [*self._forecast_queue.release_abandoned(ended), *self._backtests.release_abandoned(ended)]:
+            log.warning("forecast_given_back", forecast=job_id, reason="its worker ended before it did")
 
     def _share_of_cores(self) -> int:
         """The machine's cores divided by the workers on it."""
@@ -227,12 +264,12 @@ def run(settings: Settings) -> None:
             KlineStore(redis, settings.retention.snapshots_per_series),
             ForecastStore(redis, settings.retention.forecasts_per_series),
             CalibrationStore(redis),
+            BacktestQueue(redis, settings.queue),
             settings.calibration.enabled,
             settings.queue.job_timeout,
             worker.keep_alive,
         )
     )
-    log.info("worker_ready", worker=worker.name, queue=settings.queue.name)
     # RQ tells of each job in five lines; our own say it in one.
     worker.work(logging_level="DEBUG" if settings.logs.level == "debug" else "WARNING")
     log.info("worker_ended", worker=worker.name)
@@ -241,12 +278,14 @@ def run(settings: Settings) -> None:
 
 def _worker(settings: Settings, redis: Redis, forecaster: Forecaster) -> WarmWorker:
     return WarmWorker(
-        [settings.queue.name],
+        [settings.queue.name, settings.queue.backtest_name],
+        queue_class=QueueInOrder,
         name=str(WorkerName.of_this_process()),
         connection=redis,
         serializer=JSONSerializer,
         forecaster=forecaster,
         forecast_queue=ForecastQueue(redis, settings.queue),
+        backtests=BacktestQueue(redis, settings.queue),
         threads=settings.worker.threads,
         at_once=settings.worker.forecasts_at_once or _most_that_gains(settings.model),
     )

@@ -17,6 +17,15 @@ from shared.klines import Interval, KlineDefect, KlineWindow, find_defects
 
 
 @dataclass(frozen=True, eq=False)
+class UsableRows:
+    """Rows that can be trusted, ascending, with what was found on the way; there may be gaps between them."""
+
+    open_times_ms: NDArray[np.int64]
+    values: NDArray[np.float64]
+    defects: list[KlineDefect]
+
+
+@dataclass(frozen=True, eq=False)
 class CleanKlines:
     """The run that stayed, and what was found on the way."""
 
@@ -26,19 +35,26 @@ class CleanKlines:
 
 def clean(fetched: FetchedKlines, symbol: str, interval: Interval) -> CleanKlines:
     """The gap-free run at the end of what was fetched. Raises VenueError where no row can be used."""
+    rows = usable_rows(fetched, interval)
+    times, values = rows.open_times_ms, rows.values
+    gaps = find_defects(times, values, interval)
+    if not len(times):
+        of_rows = [found for found in rows.defects if found.kind != "disorder"]
+        raise VenueError(f"{fetched.venue} has no usable candle of {symbol} {interval}{_first(of_rows)}.")
+    start = int(np.searchsorted(times, gaps[-1].open_time_ms)) if gaps else 0
+    window = KlineWindow(symbol, interval, fetched.venue, fetched.origin, times[start:], values[start:])
+    return CleanKlines(window, [*rows.defects, *gaps])
+
+
+def usable_rows(fetched: FetchedKlines, interval: Interval) -> UsableRows:
+    """What was fetched, in order and without what cannot be used."""
     told_times, told_values = fetched.open_times_ms, fetched.values
     disorder = [found for found in find_defects(told_times, told_values, interval) if found.kind == "disorder"]
     order = np.argsort(told_times, kind="stable")
     times, values = told_times[order], told_values[order]
     of_rows = [found for found in find_defects(times, values, interval) if found.kind != "gap"]
     keep = _first_of_equals(times, values) & ~np.isin(times, _unusable(times, values, of_rows))
-    times, values = times[keep], values[keep]
-    gaps = find_defects(times, values, interval)
-    if not len(times):
-        raise VenueError(f"{fetched.venue} has no usable candle of {symbol} {interval}{_first(of_rows)}.")
-    start = int(np.searchsorted(times, gaps[-1].open_time_ms)) if gaps else 0
-    window = KlineWindow(symbol, interval, fetched.venue, fetched.origin, times[start:], values[start:])
-    return CleanKlines(window, [*disorder, *of_rows, *gaps])
+    return UsableRows(times[keep], values[keep], [*disorder, *of_rows])
 
 
 def describe(defects: list[KlineDefect], at_most: int = 3) -> str:

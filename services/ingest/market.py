@@ -24,7 +24,7 @@ from services.ingest.venues.bybit import Bybit
 from services.ingest.venues.okx import Okx
 from services.ingest.venues.recorded import Recorded
 from services.ingest.venues.simulated import Simulated
-from services.ingest.venues.venue import Venue
+from services.ingest.venues.venue import PagedVenue, Venue
 from shared.errors import UnknownSymbolError, VenueError
 from shared.klines import KlineWindow, utc
 from shared.logs import get_logger
@@ -182,9 +182,16 @@ class Market:
 
 def venues_of(settings: Settings) -> list[Venue]:
     """The configured venues, one for each address, in the order in which they are asked."""
+    if "recorded" in settings.data.venues:  # it stands alone
+        return [Recorded(Path(settings.data.recorded_file))]
+    return list(live_venues_of(settings))
+
+
+def live_venues_of(settings: Settings) -> list[PagedVenue]:
+    """Those of them that are asked over HTTP."""
     # Answers that drip in for longer are abandoned by `within`; this ends what it has left behind.
     client = httpx.Client(timeout=settings.venues.search_seconds, headers={"User-Agent": "kronos-live"})
-    made: list[Venue] = []
+    made: list[PagedVenue] = []
     for name in settings.data.venues:
         if name == "binance":
             made += [Binance(url, client) for url in settings.venues.binance_urls]
@@ -192,8 +199,6 @@ def venues_of(settings: Settings) -> list[Venue]:
             made.append(Okx(settings.venues.okx_url, client))
         elif name == "bybit":
             made.append(Bybit(settings.venues.bybit_url, client))
-        else:
-            made.append(Recorded(Path(settings.data.recorded_file)))
     return made
 
 

@@ -11,14 +11,15 @@ from services.web.api.contracts import ORIGIN
 from services.web.conditional import conditional
 from services.web.notices import drift_notices
 from services.web.record_charts import record_charts
-from services.web.records import INGESTED_ORIGINS, Records
+from services.web.records import Records
 from services.web.scripts import modules_of
 from services.web.situation import Stores
 from services.web.verdict import verdict
 from services.web.wording import say
 from shared.errors import NotFoundError
 from shared.freshness import as_of
-from shared.klines import IngestedOrigin, Interval
+from shared.klines import Interval
+from shared.ledger import SHOWN_BOOKS, ShownBook
 from shared.series_record import SeriesRecord, require_forecaster
 from shared.track_record import TrackRecord
 
@@ -64,15 +65,15 @@ def record_page(found: SeriesRecord) -> dict[str, Any]:
     }
 
 
-def _origin_asked_for() -> IngestedOrigin | None:
+def _origin_asked_for() -> ShownBook | None:
     """Raises NotFoundError where the address names none that has a ledger."""
     origin = request.args.get("origin")
-    if origin is not None and origin not in INGESTED_ORIGINS:
+    if origin is not None and origin not in SHOWN_BOOKS:
         raise NotFoundError(f"origin is {origin[:40]!r}, but allowed is {ORIGIN}.")
     return origin
 
 
-def _series(stores: Stores, found: SeriesRecord, asked_for: IngestedOrigin | None, now_ms: int) -> list[dict[str, Any]]:
+def _series(stores: Stores, found: SeriesRecord, asked_for: ShownBook | None, now_ms: int) -> list[dict[str, Any]]:
     """The series that are ingested, each with the origin that its link leads to: the one asked for stays asked for."""
     known = sorted(stores.klines.all_statuses(), key=lambda one: (one.symbol, one.interval))
     return [

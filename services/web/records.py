@@ -9,19 +9,17 @@ import time
 from collections.abc import Sequence
 from functools import lru_cache
 from threading import Lock
-from typing import get_args
 
 from services.web.situation import Stores
 from shared.forecasts import Forecast, forecaster_of
 from shared.klines import IngestedOrigin, Interval
-from shared.ledger import LedgerEntry
+from shared.ledger import SHOWN_BOOKS, LedgerEntry, ShownBook
 from shared.series_record import SeriesRecord, ledger_in_use, series_record
 from shared.track_record import TrackRecord
 
-INGESTED_ORIGINS: tuple[IngestedOrigin, ...] = get_args(IngestedOrigin)
 RECORDS_REMEMBERED = 256  # more than there can be series, each with a forecaster or two that are looked at
 
-LedgerName = tuple[str, Interval, IngestedOrigin]  # symbol, interval, origin
+LedgerName = tuple[str, Interval, ShownBook]
 
 
 class Records:
@@ -38,7 +36,7 @@ class Records:
         return ledger_in_use(self._stores.klines.status(symbol, interval))
 
     def read(
-        self, symbol: str, interval: Interval, origin: IngestedOrigin | None = None, forecaster: str | None = None
+        self, symbol: str, interval: Interval, origin: ShownBook | None = None, forecaster: str | None = None
     ) -> SeriesRecord:
         """The record of a forecaster, else of the newest forecast's. Raises StoreUnavailableError."""
         named = origin or self.origin_of(symbol, interval)
@@ -79,10 +77,10 @@ class Records:
             return None
         return self.read(request.symbol, request.interval, made_by.origin, forecaster_of(request, made_by.model))
 
-    def origins(self, symbol: str, interval: Interval) -> dict[IngestedOrigin, int]:
+    def origins(self, symbol: str, interval: Interval) -> dict[ShownBook, int]:
         """How many entries each of the series' ledgers has; those that have none are left out."""
         ledger = self._stores.forecasts.ledger
-        counts = {origin: ledger.version(symbol, interval, origin)[0] for origin in INGESTED_ORIGINS}
+        counts = {origin: ledger.version(symbol, interval, origin)[0] for origin in SHOWN_BOOKS}
         return {origin: count for origin, count in counts.items() if count}
 
     def kept(self, record: TrackRecord) -> set[str]:
@@ -93,7 +91,7 @@ class Records:
         self,
         symbol: str,
         interval: Interval,
-        origin: IngestedOrigin,
+        origin: ShownBook,
         *,
         from_ms: int,
         until_ms: int | None,
@@ -109,7 +107,7 @@ class Records:
         return found[::-1]
 
     def _compute(
-        self, symbol: str, interval: Interval, origin: IngestedOrigin, forecaster: str | None, version: tuple[int, str]
+        self, symbol: str, interval: Interval, origin: ShownBook, forecaster: str | None, version: tuple[int, str]
     ) -> SeriesRecord:
         count, _ = version
         entries = self._stores.forecasts.ledger.entries(symbol, interval, origin) if count else []

@@ -18,8 +18,10 @@ from shared.forecast_store import ForecastStore
 from shared.kline_store import KlineStore
 from tests.builders import enqueue_together, forecast_request, kline_window, settings
 from tests.conftest import free_port
+from tests.integration.test_backtest_workers import backtest, ended, lines_of
 from tests.processes import Service, eventually, service
 from tests.tiny_models import write_tiny_models
+from tests.unit.inference.test_backtest import write_klines
 
 
 def start_redis(port: int, folder: Path) -> subprocess.Popen[bytes]:
@@ -125,3 +127,18 @@ def test_a_panel_outlives_a_redis_that_goes_away_while_it_is_drawn(house: House)
         assert [house.forecasts.load(one).provenance.side_by_side for one in ("one", "two")] == [2, 2]
         assert worker.process.poll() is None
         assert "Traceback" not in worker.log()
+
+
+def test_a_backtest_outlives_a_redis_that_goes_away_while_workers_make_it(house: House, tmp_path: Path) -> None:
+    file, out = write_klines(tmp_path, 24 * 8), tmp_path / "out"
+    with worker_on(house.port, house.folder) as worker:
+        environment = {"KRONOS_REDIS__URL": f"redis://127.0.0.1:{house.port}/0"}
+        running = backtest(environment, file, out, "--paths", "400", "--workers")
+        eventually(lambda: len(lines_of(out)) >= 2, 60, worker.log)
+        house.kill_redis()
+        worker.wait_for_log("waiting_for_redis", 120)
+        house.start_redis()
+        assert ended(running)["forecasts"] == 23
+        assert worker.process.poll() is None
+    ids = [line["forecast"]["id"] for line in lines_of(out)]
+    assert len(ids) == len(set(ids)) == 23

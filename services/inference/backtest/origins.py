@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from services.inference.training.kline_files import Stretch
 from shared.klines import CLOSE, Interval, KlineWindow
-
-VENUE = "file"
+from shared.klines import Origin as OriginOfKlines
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,9 +33,12 @@ def find_origins(
     every_ms: int,
     known: int,
     horizon: int,
+    venue: str = "file",
+    origin: OriginOfKlines = "recorded",
 ) -> Iterator[Origin]:
     """Every `every_ms` from `from_ms` on (UTC ms) a forecast whose first candle opens then and whose last closes by
-    `until_ms`. Left out are those whose `known` candles or horizon an exchange outage cuts.
+    `until_ms`. Left out are those whose `known` candles or horizon an exchange outage cuts. `venue` and `origin` say where
+    the candles are from.
     """
     for stretch in stretches:
         times = stretch.open_times_ms
@@ -44,5 +46,5 @@ def find_origins(
         for at in np.flatnonzero(due).tolist():
             if known <= at <= len(stretch) - horizon:
                 before = slice(at - known, at)
-                window = KlineWindow(stretch.symbol, interval, VENUE, "recorded", times[before], stretch.values[before])
+                window = KlineWindow(stretch.symbol, interval, venue, origin, times[before], stretch.values[before])
                 yield Origin(window, stretch.values[at : at + horizon, CLOSE])

@@ -1,67 +1,48 @@
-"""The forecasts of a backtest, made by the very forecaster that serves, and kept as they come so that a run can go on.
+"""The forecasts of a backtest, kept as they come so that a run can go on.
 
 A folder holds one line for each origin, in the order in which they were finished; each is written whole or not at all.
-Nothing here depends on what was forecast before: that is for `walk`.
+Who makes them is handed in: processes of this machine (`local`), or workers (`spread`). Nothing here depends on what was
+forecast before: that is for `walk`.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
-from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
-from threading import Thread
 
 import numpy as np
 
 from services.inference.backtest.origins import Origin
-from services.inference.forecaster import Forecaster, Task
-from services.inference.memory import keep_freed_memory
-from services.inference.processors import cores_available
-from services.inference.scorekeeper import Outcome, enter
-from services.inference.scoring.verdict import score_forecast
-from shared.contract import Contract
+from shared.backtest_queue import Line, Moment
 from shared.errors import RequestError
-from shared.forecasts import Forecast, ForecastOverrides, build_request, seed_of
-from shared.klines import CLOSE
-from shared.ledger import LedgerEntry
+from shared.forecasts import ForecastOverrides, build_request, seed_of
 from shared.settings import Settings
 
 LINES, PLAN = "forecasts.jsonl", "plan.json"
-AHEAD = 4  # origins handed out beyond those that are worked on
+
+# Makes the lines of moments, in the order in which they are finished; closed where nobody wants any more.
+Maker = Callable[[Sequence[Moment]], Generator[Line, None, None]]
 
 
-class Line(Contract):
-    """One forecast, and its entry as it would stand in a ledger before any recalibration."""
+def check_plan(described: Mapping[str, object], folder: Path) -> None:
+    """Only a run of the same plan may go on with a folder's lines. Raises RequestError where another's lie there."""
+    file = folder / PLAN
+    theirs = json.loads(file.read_text()) if file.exists() else described
+    for name, value in described.items():
+        if theirs.get(name) != value:
+            raise RequestError(
+                f"'{folder}' holds a backtest with {name} {theirs.get(name)!r}, not {value!r}: choose another folder, or "
+                f"delete it to begin anew."
+            )
 
-    forecast: Forecast
-    entry: LedgerEntry
 
-
-@dataclass(frozen=True)
-class Plan:
-    """What a folder's lines are forecasts of: only a run of the same plan may go on with them."""
-
-    described: dict[str, object]
-
-    def check(self, folder: Path) -> None:
-        """Write the plan into a new folder. Raises RequestError where another run's forecasts lie there."""
-        folder.mkdir(parents=True, exist_ok=True)
-        file, ours = folder / PLAN, json.dumps(self.described, indent=2, sort_keys=True)
-        if not file.exists():
-            file.write_text(ours + "\n")
-            return
-        theirs = json.loads(file.read_text())
-        for name, value in self.described.items():
-            if theirs.get(name) != value:
-                raise RequestError(
-                    f"'{folder}' holds a backtest with {name} {theirs.get(name)!r}, not {value!r}: choose another folder, "
-                    f"or delete it to begin anew."
-                )
+def keep_plan(described: Mapping[str, object], folder: Path) -> None:
+    """Note in a folder what its lines will be forecasts of."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / PLAN).write_text(json.dumps(described, indent=2, sort_keys=True) + "\n")
 
 
 def run(
@@ -69,17 +50,20 @@ def run(
     wishes: ForecastOverrides,
     settings: Settings,
     folder: Path,
-    jobs: int,
+    make: Maker,
     tell: Callable[[int], None],
 ) -> list[Line]:
-    """Forecast from every origin that the folder does not hold yet, in `jobs` processes; `tell` hears after each how many
-    are there. Returns all lines in time. Raises KronosLiveError as the forecaster does.
+    """Have a forecast made from every origin that the folder does not hold yet; `tell` hears after each how many are
+    there. Returns all lines in time. Raises KronosLiveError as `make` does.
     """
-    lines = {line.forecast.id: line for line in read_lines(folder)}
-    waiting = [origin for origin in origins if forecast_id(origin) not in lines]
+    there = {line.forecast.id: line for line in read_lines(folder)}
+    lines = {name: there[name] for name in map(forecast_id, origins) if name in there}
+    waiting = [moment_of(origin, wishes, settings) for origin in origins if forecast_id(origin) not in lines]
     tell(len(lines))
-    with (folder / LINES).open("a", encoding="utf-8") as file:
-        for line in _forecasts(waiting, wishes, settings, jobs):
+    with (folder / LINES).open("a", encoding="utf-8") as file, closing(make(waiting)) as made:
+        for line in made:
+            if line.forecast.id in lines:
+                continue
             file.write(line.model_dump_json() + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -105,69 +89,9 @@ def forecast_id(origin: Origin) -> str:
     return f"backtest-{known.symbol}-{known.interval}-{str(moment).replace('-', '').replace(':', '')}Z"
 
 
-def _forecasts(origins: Sequence[Origin], wishes: ForecastOverrides, settings: Settings, jobs: int) -> Iterator[Line]:
-    if jobs == 1:
-        _begin(settings, cores_available())
-        for origin in origins:
-            yield _forecast(origin, wishes, settings)
-        return
-    with _processes(settings, jobs) as pool:
-        left, running = iter(origins), set[Future[Line]]()
-        while True:
-            for origin in left:
-                running.add(pool.submit(_forecast, origin, wishes, settings))
-                if len(running) >= jobs + AHEAD:
-                    break
-            if not running:
-                return
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            for one in done:
-                yield one.result()
-
-
-@contextmanager
-def _processes(settings: Settings, jobs: int) -> Iterator[ProcessPoolExecutor]:
-    threads = max(1, cores_available() // jobs)
-    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _begin_beside, (settings, threads))
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-_forecaster: Forecaster | None = None
-
-
-def _begin_beside(settings: Settings, threads: int) -> None:
-    """Once in each process of a pool; it ends with the process that started it, which may be killed."""
-    Thread(target=_end_with_parent, daemon=True).start()
-    _begin(settings, threads)
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None  # noqa: S101 - a pool's process has one
-    parent.join()
-    os._exit(1)
-
-
-def _begin(settings: Settings, threads: int) -> None:
-    """Load the model."""
-    global _forecaster  # noqa: PLW0603 - a pool's process keeps what it loaded
-    keep_freed_memory()
-    _forecaster = Forecaster(settings)
-    _forecaster.use_threads(threads)
-
-
-def _forecast(origin: Origin, wishes: ForecastOverrides, settings: Settings) -> Line:
-    assert _forecaster is not None  # noqa: S101 - _begin ran before
+def moment_of(origin: Origin, wishes: ForecastOverrides, settings: Settings) -> Moment:
+    """What is asked at an origin, whoever computes it: the seed hangs on the moment alone."""
     known, name = origin.known, forecast_id(origin)
     own = wishes.model_copy(update={"symbol": known.symbol, "interval": known.interval})
     request = build_request(settings, own, known.content_hash()[:16], scheduled=False, seed=seed_of(name))
-    made = _forecaster.forecast(Task(name, request, known), lambda *_: None)
-    scores = score_forecast(made.forecast, made.paths, made.baseline_draws, origin.outcome, known.values[:, CLOSE])
-    closed_ms = made.forecast.open_times_ms[-1] + known.interval.ms
-    return Line(
-        forecast=made.forecast,
-        entry=enter(made.forecast, Outcome(origin.outcome, False, None), scores, "backtest", closed_ms),
-    )
+    return Moment(name, request, known, origin.outcome.tolist())

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from services.inference.backtest.run import Line
 from services.inference.calibration import learn, recalibrate
 from services.inference.scoring.verdict import recalibrated_scores
+from shared.backtest_queue import Line
 from shared.ledger import LedgerEntry, Scores
 
 

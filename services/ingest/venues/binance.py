@@ -24,6 +24,7 @@ CLOSE_TIME = 6
 
 class Binance:
     name = "binance"
+    page = PAGE
 
     def __init__(self, base_url: str, client: httpx.Client) -> None:
         self._http = VenueHttp(self.name, base_url, client)
@@ -33,13 +34,19 @@ class Binance:
         """The last `count` closed candles by Binance's time. Raises VenueError."""
         wanted = count + 1  # the open candle comes along
         answer = self._ask(symbol, interval, wanted)
-        now_ms = answer.date_ms or self._server_time()
+        now_ms = self._time(answer)
         rows = page_back(
             self._rows(answer),
             lambda before_ms, at_most: self._rows(self._ask(symbol, interval, at_most, endTime=before_ms - 1)),
             wanted,
         )
         return closed_klines(self.name, now_ms, rows, rows.cells[:, CLOSE_TIME] < now_ms, count)
+
+    def between(self, symbol: str, interval: Interval, from_ms: int, until_ms: int) -> FetchedKlines:
+        """One page of the past, by Binance's time. Raises VenueError."""
+        answer = self._ask(symbol, interval, PAGE, startTime=from_ms, endTime=until_ms - 1)
+        now_ms, rows = self._time(answer), self._rows(answer)
+        return closed_klines(self.name, now_ms, rows, rows.cells[:, CLOSE_TIME] < now_ms, PAGE)
 
     def symbols(self) -> frozenset[str]:
         """All that is traded there on the spot. Raises VenueError."""
@@ -59,6 +66,9 @@ class Binance:
 
     def _rows(self, answer: Answer) -> Rows:
         return read_rows(self.source, answer.content, CELLS)
+
+    def _time(self, answer: Answer) -> int:
+        return answer.date_ms or self._server_time()
 
     def _server_time(self) -> int:
         content = self._http.get("/api/v3/time", {}).content

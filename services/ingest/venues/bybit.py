@@ -18,6 +18,7 @@ CELLS = (1, 2, 3, 4, 5, 6)  # open, high, low, close, volume, turnover; the open
 
 class Bybit:
     name = "bybit"
+    page = PAGE
 
     def __init__(self, base_url: str, client: httpx.Client) -> None:
         self._http = VenueHttp(self.name, base_url, client)
@@ -34,6 +35,12 @@ class Bybit:
             wanted,
         )
         return closed_klines(self.name, now_ms, rows, rows.open_times_ms + interval.ms <= now_ms, count)
+
+    def between(self, symbol: str, interval: Interval, from_ms: int, until_ms: int) -> FetchedKlines:
+        """One page of the past, by the time in Bybit's answer. Raises VenueError."""
+        answer = self._ask(symbol, interval, PAGE, start=from_ms, end=until_ms - 1)
+        now_ms, rows = self._time(answer), self._rows(answer)
+        return closed_klines(self.name, now_ms, rows, rows.open_times_ms + interval.ms <= now_ms, PAGE)
 
     def symbols(self) -> frozenset[str]:
         """All that is traded there on the spot, which comes on one page. Raises VenueError."""

@@ -37,6 +37,7 @@ QUOTES = (
 
 class Okx:
     name = "okx"
+    page = PAGE
 
     def __init__(self, base_url: str, client: httpx.Client) -> None:
         self._http = VenueHttp(self.name, base_url, client)
@@ -44,11 +45,10 @@ class Okx:
 
     def fetch(self, symbol: str, interval: Interval, count: int) -> FetchedKlines:
         """The last `count` candles that OKX marks as closed. Raises VenueError."""
-        question = {"instId": self._instrument(symbol), "bar": BARS.get(interval, str(interval))}
+        question = self._question(symbol, interval)
         wanted = count + 1  # the open candle comes along
         answer = self._ask("candles", {**question, "limit": min(wanted, PAGE)}, symbol)
-        if answer.date_ms is None:
-            raise VenueError(f"{self.source} does not tell its time, so the candle that is due cannot be known.")
+        now_ms = self._time(answer)
         rows = page_back(
             self._rows(answer),
             lambda before_ms, at_most: self._rows(
@@ -56,13 +56,32 @@ class Okx:
             ),
             wanted,
         )
-        return closed_klines(self.name, answer.date_ms, rows, rows.cells[:, CONFIRM] == 1, count)
+        return closed_klines(self.name, now_ms, rows, rows.cells[:, CONFIRM] == 1, count)
+
+    def between(self, symbol: str, interval: Interval, from_ms: int, until_ms: int) -> FetchedKlines:
+        """A stretch of the past; asked for page by page, since OKX has answered with fewer than PAGE. Raises VenueError."""
+        question = {**self._question(symbol, interval), "before": from_ms - 1, "limit": PAGE}
+        newest = self._ask("history-candles", {**question, "after": until_ms}, symbol)
+        rows = page_back(
+            self._rows(newest),
+            lambda before_ms, _: self._rows(self._ask("history-candles", {**question, "after": before_ms}, symbol)),
+            (until_ms - from_ms) // interval.ms,
+        )
+        return closed_klines(self.name, self._time(newest), rows, rows.cells[:, CONFIRM] == 1, PAGE)
 
     def symbols(self) -> frozenset[str]:
         """All that is traded there on the spot and can be asked for by a symbol without a dash. Raises VenueError."""
         answer = self._http.get("/api/v5/public/instruments", {"instType": "SPOT"})
         self._refuse(answer)
         return read_symbols(self.source, answer.members().get("data"), self._symbol)
+
+    def _question(self, symbol: str, interval: Interval) -> dict[str, str | int]:
+        return {"instId": self._instrument(symbol), "bar": BARS.get(interval, str(interval))}
+
+    def _time(self, answer: Answer) -> int:
+        if answer.date_ms is None:
+            raise VenueError(f"{self.source} does not tell its time, so the candle that is due cannot be known.")
+        return answer.date_ms
 
     def _symbol(self, entry: dict[str, Any]) -> str | None:
         instrument = str(entry.get("instId"))

@@ -63,6 +63,18 @@ class Venue(Protocol):
         ...
 
 
+class PagedVenue(Venue, Protocol):
+    """A venue that also tells what was long ago; `page` is how many candles one answer of it holds at most."""
+
+    page: int
+
+    def between(self, symbol: str, interval: Interval, from_ms: int, until_ms: int) -> FetchedKlines:
+        """The closed candles that open from one moment on and before another (UTC ms), which lie no further apart than
+        `page` candles; none where it has none. Raises VenueError.
+        """
+        ...
+
+
 def read_rows(source: str, rows: object, columns: Sequence[int]) -> Rows:
     """JSON rows whose first cell is the open time; `columns` are the positions of the cells to keep, in that order.
 

@@ -22,8 +22,8 @@ from shared.forecasts import (
     Wishes,
 )
 from shared.kline_store import SeriesStatus
-from shared.klines import IngestedOrigin, Interval
-from shared.ledger import LedgerEntry
+from shared.klines import Interval
+from shared.ledger import LedgerEntry, ShownBook
 from shared.outcome import Outcome
 from shared.queue_overview import LoadedModel, QueueStatus, WorkerStatus
 from shared.series_record import SeriesRecord
@@ -33,7 +33,7 @@ WRITE_TOKEN = "write_token"  # noqa: S105 - the security scheme's name in the AP
 SYMBOL = "2 to 20 capital letters and digits, as in BTCUSDT; left out: the configured one"
 QUANTILES = r"^0?\.[0-9]{0,5}[1-9]0{0,5}(,0?\.[0-9]{0,5}[1-9]0{0,5}){0,31}$"
 QUANTILES_IN_WORDS = "up to 32 numbers above 0 and below 1, comma-separated, as in 0.1,0.5,0.9"
-ORIGIN = "one of live, recorded, simulated; left out: what the series is made of now"
+ORIGIN = "one of live, recorded, simulated, backtest; left out: what the series is made of now"
 INTERVAL = "one of " + ", ".join(interval.value for interval in Interval) + "; left out: the configured one"
 
 
@@ -239,7 +239,7 @@ class WorkersAnswer(Contract):
 
 
 class TrackRecordQuery(SeriesQuery):
-    origin: IngestedOrigin | None = Field(None, description=ORIGIN)
+    origin: ShownBook | None = Field(None, description=ORIGIN)
     forecaster: str | None = Field(
         None,
         pattern="^[0-9a-f]{16}$",
@@ -248,7 +248,7 @@ class TrackRecordQuery(SeriesQuery):
 
 
 class LedgerQuery(SeriesQuery):
-    origin: IngestedOrigin | None = Field(None, description=ORIGIN)
+    origin: ShownBook | None = Field(None, description=ORIGIN)
     from_ms: int = Field(0, ge=0, lt=10**14, description="last known candles that opened from then on, UTC ms")
     until_ms: int | None = Field(None, ge=0, lt=10**14, description="and before then, UTC ms; left out: all since")
     limit: int | None = Field(

@@ -55,7 +55,9 @@ def add_record(api: APIBlueprint, settings: Settings, records: Records) -> None:
 
     @api.get("/track-record", responses={200: TrackRecordAnswer, **problems(404, 422)})
     def track_record(query: TrackRecordQuery) -> Response:
-        """Scores of a series' forecasts beside those of plain baselines; live, recorded and simulated never mix."""
+        """Scores of a series' forecasts beside those of plain baselines; live, recorded, simulated and what a backtest made on
+        candles of a venue never mix.
+        """
         found = records.read(*named(query), query.forecaster)
         require_forecaster(found, query.forecaster)
         return json_answer(TrackRecordAnswer(**dict(found)))

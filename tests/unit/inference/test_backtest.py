@@ -14,10 +14,12 @@ from click.testing import CliRunner
 from redis import Redis
 
 from services.cli import main
+from services.inference.backtest.local import on_this_machine
 from services.inference.backtest.origins import Origin, find_origins
-from services.inference.backtest.run import LINES, Line, read_lines, run
+from services.inference.backtest.run import LINES, read_lines, run
 from services.inference.backtest.walk import walk_forward
 from services.inference.training.kline_files import Stretch
+from shared.backtest_queue import Line
 from shared.calibration import FEWEST
 from shared.forecasts import ForecastOverrides
 from shared.klines import CLOSE, Interval
@@ -69,7 +71,7 @@ def silent(done: int) -> None:
 def walked(values: np.ndarray, count: int, settings: Settings, folder: Path) -> tuple[list[Line], list[LedgerEntry]]:
     folder.mkdir()
     wanted = origins(values, count)
-    lines = run(wanted, WISHES, settings, folder, 1, silent)
+    lines = run(wanted, WISHES, settings, folder, on_this_machine(settings, 1), silent)
     return lines, walk_forward(lines, [one.known.values[:, CLOSE] for one in wanted])
 
 
@@ -128,11 +130,11 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_forecasts(settings: S
     whole, _ = walked(values, 6, settings, tmp_path / "whole")
     folder = tmp_path / "interrupted"
     folder.mkdir()
-    run(origins(values, 3), WISHES, settings, folder, 1, silent)
+    run(origins(values, 3), WISHES, settings, folder, on_this_machine(settings, 1), silent)
     with (folder / LINES).open("a") as file:
         file.write('{"forecast": {"id": "backtest-BT')  # the line that it was killed over
     heard: list[int] = []
-    again = run(origins(values, 6), WISHES, settings, folder, 1, heard.append)
+    again = run(origins(values, 6), WISHES, settings, folder, on_this_machine(settings, 1), heard.append)
     assert heard == [3, 4, 5, 6]
     assert [line.entry for line in again] == [line.entry for line in whole]
     assert [line.forecast.id for line in read_lines(folder)] == [line.forecast.id for line in whole]
@@ -143,7 +145,7 @@ def test_several_processes_make_the_same_forecasts(settings: Settings, tmp_path:
     alone, _ = walked(values, 5, settings, tmp_path / "alone")
     folder = tmp_path / "together"
     folder.mkdir()
-    together = run(origins(values, 5), WISHES, settings, folder, 2, silent)
+    together = run(origins(values, 5), WISHES, settings, folder, on_this_machine(settings, 2), silent)
     assert [line.entry for line in together] == [line.entry for line in alone]
 
 

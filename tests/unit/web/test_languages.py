@@ -26,6 +26,7 @@ DYNAMIC = (
     "facts.origin_",
     "facts.defect_",
     "figure.no_amplification_",
+    "notice.backtest",
 )
 OTHERS = [language for language in LANGUAGES if language != "en"]
 

@@ -241,24 +241,24 @@ def test_a_series_says_which_other_ledgers_it_has(web: httpx.Client, redis: Redi
 
 
 def test_settings_are_compared_on_the_page_where_both_were_run(web: httpx.Client, redis: Redis) -> None:
-    scored(redis, 12)
-    assert "No other setting was run after the same candles" in web.get("/track-record").text
+    scored(redis, 12, origin="recorded")
+    assert "No other setting was run after the same candles" in web.get("/track-record?origin=recorded").text
     ledger = Ledger(redis)
-    entries = [LedgerEntry.model_validate(one) for one in web.get("/api/v1/ledger").json()["entries"]]
+    entries = [LedgerEntry.model_validate(one) for one in web.get("/api/v1/ledger?origin=recorded").json()["entries"]]
     for entry in entries[:8]:
         assert entry.scores
         scores = entry.scores.model_copy(update={"crps": 2 * entry.scores.crps})
         made_so = {"forecaster": "b" * 16, "temperature": 1.0, "made_for": "backtest", "scores": scores}
         assert ledger.add(entry.model_copy(update={"forecast_id": f"{entry.forecast_id}-warm", **made_so}))
     mine = entries[0].forecaster
-    record = web.get(f"/api/v1/track-record?forecaster={mine}").json()["record"]
+    record = web.get(f"/api/v1/track-record?origin=recorded&forecaster={mine}").json()["record"]
     [trial] = record["trials"]
     assert (trial["forecaster"], trial["forecasts"]) == ("b" * 16, 8)
     assert trial["skill"]["value"] == pytest.approx(0.5)
-    page = web.get(f"/track-record?forecaster={mine}").text
+    page = web.get(f"/track-record?origin=recorded&forecaster={mine}").text
     assert "Kronos-small, temperature 1, top-p 0.9" in page
     assert "+50.00\u00a0%" in page
-    assert "8 of them by a backtest" in web.get(f"/track-record?forecaster={'b' * 16}").text
+    assert "8 of them by a backtest" in web.get(f"/track-record?origin=recorded&forecaster={'b' * 16}").text
 
 
 def test_a_miss_without_its_forecast_leads_nowhere(web: httpx.Client, redis: Redis) -> None:
@@ -266,7 +266,7 @@ def test_a_miss_without_its_forecast_leads_nowhere(web: httpx.Client, redis: Red
     entry = LedgerEntry.model_validate(web.get("/api/v1/ledger").json()["entries"][0])
     assert entry.scores
     far_off = entry.scores.model_copy(update={"crps": 50 * entry.scores.crps})
-    gone = {"forecast_id": "long-gone", "last_open_time_ms": 0, "scores": far_off, "made_for": "backtest"}
+    gone = {"forecast_id": "long-gone", "last_open_time_ms": 0, "scores": far_off}
     assert Ledger(redis).add(entry.model_copy(update=gone))
     [worst, *others] = web.get("/api/v1/track-record").json()["record"]["worst"]
     assert (worst["forecast_id"], worst["closes"], worst["last_close"]) == ("long-gone", entry.closes, entry.last_close)

@@ -19,11 +19,11 @@ from scipy.stats import binom
 
 import services.inference  # noqa: F401 - before torch: it says how torch's threads wait
 from benchmarks.models import SIZES, random_modules
+from services.inference.backtest.origins import Origin, find_origins
 from services.inference.checkpoints import BUNDLED, BUNDLED_DIR, PUBLISHED_MODELS
 from services.inference.context import Context, prepare_context
 from services.inference.engine import Engine, Precision, pack
 from services.inference.engine.place import Span
-from services.inference.evaluation.backtest import CLOSE, Origin, find_origins
 from services.inference.memory import keep_freed_memory
 from services.inference.model.kronos import Kronos
 from services.inference.model.tokenizer import KronosTokenizer
@@ -32,7 +32,7 @@ from services.inference.precisions import choose_kernels, precisions_of
 from services.inference.token_choice import Choice, next_token_distribution
 from services.inference.training.kline_files import read_stretches
 from services.inference.weights import load_kronos, load_tokenizer
-from shared.klines import Interval
+from shared.klines import CLOSE, Interval
 
 HELP = """Compare float32 with the coarser dtypes on past klines, at many origins.
 
@@ -104,14 +104,22 @@ def _contexts(file: Path, asked: dict[str, Any]) -> list[Context]:
     from_ms, to_ms = (int(asked[day].replace(tzinfo=UTC).timestamp() * 1000) for day in ("first_day", "last_day"))
     stretches = read_stretches(file, Interval.H1)
     every_ms = asked["every"] * Interval.H1.ms
-    origins = find_origins(stretches, from_ms, to_ms + Interval.D1.ms, every_ms, HISTORY, HORIZON)
+    origins = find_origins(
+        stretches,
+        Interval.H1,
+        from_ms=from_ms,
+        until_ms=to_ms + Interval.D1.ms,
+        every_ms=every_ms,
+        known=HISTORY,
+        horizon=HORIZON,
+    )
     return [_context(origin) for origin in origins]
 
 
 def _context(origin: Origin) -> Context:
     return prepare_context(
-        origin.known[1:],
-        origin.known_times_ms[1:],
+        origin.known.values,
+        origin.known.open_times_ms,
         interval_ms=Interval.H1.ms,
         horizon=HORIZON,
         max_context=MAX_CONTEXT,

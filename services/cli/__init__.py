@@ -13,6 +13,7 @@ from services.cli.common import errors_in_one_line
 from services.cli.completion import completion
 from services.cli.reading import list_forecasts, open_page, show, status, workers
 from services.cli.records import ledger, outcome, track_record
+from services.cli.training import fine_tune, train
 from shared.settings import load_settings
 
 
@@ -94,6 +95,8 @@ for command in (
     track_record,
     ledger,
     backtest,
+    train,
+    fine_tune,
     status,
     workers,
     completion,

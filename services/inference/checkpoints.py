@@ -1,7 +1,8 @@
 """A model's name -> verified modules on a device, and a record of exactly which weights they are.
 
-The order: a local folder; else the Hugging Face hub at a pinned revision, its files checked against the published
-sha256 before they are used; else, for the configured default model only and if that is allowed, the bundled checkpoint.
+The order: a local folder; else, for published ones, the Hugging Face hub at a pinned revision, its files checked against
+the published sha256 before they are used; else, for the configured default model only and if that is allowed, the bundled
+checkpoint.
 A model that a request names is never replaced. Whatever is found but wrong is an error, not a reason to look further.
 """
 
@@ -18,6 +19,7 @@ from services.inference.model.kronos import Kronos
 from services.inference.model.tokenizer import KronosTokenizer
 from services.inference.weights import WEIGHTS_FILE, check_sha256, load_kronos, load_tokenizer, sha256_of
 from shared.errors import CheckpointError, SettingsError, UnknownModelError
+from shared.settings import ModelSettings
 
 HUB_OWNER = "NeoQuasar"
 BUNDLED_DIR = Path(__file__).parent / "bundled"
@@ -91,6 +93,16 @@ class ModelPolicy:
     allow_bundled: bool
 
 
+def model_policy(settings: ModelSettings) -> ModelPolicy:
+    return ModelPolicy(
+        local_dir=settings.local_dir,
+        max_context=settings.max_context,
+        allow_hub=settings.allow_hub,
+        hub_timeout_s=settings.hub_timeout,
+        allow_bundled=settings.allow_bundled,
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelDescription:
     """Exactly which weights, and where they came from."""
@@ -134,21 +146,36 @@ def load_model(name: str, policy: ModelPolicy, *, device: str, is_default: bool)
     Raises UnknownModelError, CheckpointError (missing, wrong or damaged files) or SettingsError (no such device).
     """
     where = resolve_device(device)
-    if name == BUNDLED_MODEL:
-        return _load(BUNDLED, _bundled(), policy, where)
-    known = PUBLISHED_MODELS.get(name)
-    if known is None:
-        names = ", ".join((*PUBLISHED_MODELS, BUNDLED_MODEL))
-        raise UnknownModelError(f"The model {name!r} is not known; choose one of {names}.", field="model")
-    found = _find_local(known, policy.local_dir)
-    if found is None:
-        fetched = _find_on_hub(known, policy)
-        if isinstance(fetched, str):
-            if is_default and policy.allow_bundled:
-                return _load(BUNDLED, _bundled(stands_in_for=name, why=fetched), policy, where)
-            raise CheckpointError(_cannot_be_had(known, policy, fetched), field="model")
-        found = fetched
-    return _load(known, found, policy, where)
+    found = _find(name, policy, is_default=is_default)
+    return _load(BUNDLED if found.source == "bundled" else known_model(name), found, policy, where)
+
+
+def known_model(name: str) -> KnownModel:
+    """Raises UnknownModelError."""
+    known = {**PUBLISHED_MODELS, BUNDLED_MODEL: BUNDLED}
+    if name not in known:
+        raise UnknownModelError(f"The model {name!r} is not known; choose one of {', '.join(known)}.", field="model")
+    return known[name]
+
+
+def find_folders(name: str, policy: ModelPolicy) -> tuple[Path, Path]:
+    """Where the checkpoint `name` and its tokenizer lie, as `load_model` would find them; no other stands in for it."""
+    found = _find(name, policy, is_default=False)
+    return found.model, found.tokenizer
+
+
+def _find(name: str, policy: ModelPolicy, *, is_default: bool) -> _Found:
+    known = known_model(name)
+    if local := _find_local(known, policy.local_dir):
+        return local
+    if known is BUNDLED:
+        return _bundled()
+    fetched = _find_on_hub(known, policy)
+    if isinstance(fetched, _Found):
+        return fetched
+    if is_default and policy.allow_bundled:
+        return _bundled(stands_in_for=name, why=fetched)
+    raise CheckpointError(_cannot_be_had(known, policy, fetched), field="model")
 
 
 def resolve_device(name: str) -> torch.device:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from services.inference import garch
 from services.inference.baselines import Baselines, state_baselines
 from services.inference.calibration import recalibrate
-from services.inference.checkpoints import ModelDescription, ModelPolicy, load_model
+from services.inference.checkpoints import ModelDescription, load_model, model_policy
 from services.inference.context import Context, prepare_context
 from services.inference.engine import Engine, pack
 from services.inference.path_sampler import PathSampler, SamplingOptions, sample_paths
@@ -238,14 +238,7 @@ class Forecaster:
 
     def _load(self, name: str, *, is_default: bool) -> ReadyModel:
         settings = self._settings.model
-        policy = ModelPolicy(
-            local_dir=settings.local_dir,
-            max_context=settings.max_context,
-            allow_hub=settings.allow_hub,
-            hub_timeout_s=settings.hub_timeout,
-            allow_bundled=settings.allow_bundled,
-        )
-        loaded = load_model(name, policy, device=settings.device, is_default=is_default)
+        loaded = load_model(name, model_policy(settings), device=settings.device, is_default=is_default)
         kernels = choose_kernels(settings.kernels, loaded.device)
         precision = choose_precision(settings.dtype, loaded.device, kernels)
         engine = pack(loaded.kronos, loaded.tokenizer, precision, loaded.max_context, kernels)

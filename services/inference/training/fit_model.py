@@ -1,4 +1,4 @@
-"""Fit a Kronos: tokens of the past -> the next coarse and fine token. The tokenizer is given and stays as it is."""
+"""Fit a Kronos, new or given: tokens of the past -> the next coarse and fine token. Its tokenizer stays as it is."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from services.inference.model.config import KronosConfig
 from services.inference.model.kronos import Kronos
 from services.inference.model.tokenizer import KronosTokenizer
-from services.inference.training.optimisation import SAVE_EVERY_S, Recipe, Report, fit
+from services.inference.training.optimisation import SAVE_EVERY_S, Fitted, Report, StepLoss, Validate, fit
+from services.inference.training.recipe import Recipe
 from services.inference.training.windows import WindowBatch, WindowSource
 
 # Inside the history, mean and std know the candles to come, which a forecast never does: there each token counts less.
 HISTORY_WEIGHT = 0.5
+VALIDATION_WINDOWS = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +37,7 @@ def next_token_losses(model: Kronos, s1: Tensor, s2: Tensor, time_features: Tens
 
 
 def fit_model(
-    config: KronosConfig,
+    model: Kronos,
     tokenizer: KronosTokenizer,
     source: WindowSource,
     history: tuple[int, int],
@@ -44,22 +45,41 @@ def fit_model(
     state: Path,
     report: Report,
     *,
+    validated: WindowSource | None = None,
+    validated_history: int = 0,
+    compiled: bool = False,
     save_every_s: float = SAVE_EVERY_S,
-) -> Kronos:
-    """Train on the tokens of windows of `source`; `history` is the range of each window's normalising length."""
-    torch.manual_seed(recipe.seed)
-    model = Kronos(config)
+) -> Fitted:
+    """Train `model` in place on the tokens of windows of `source`; `history` is the range of each window's normalising
+    length. `validated` windows are scored on what follows their first `validated_history` candles.
+    """
     tokenizer.eval()
+    losses = torch.compile(next_token_losses) if compiled else next_token_losses
+    device = next(model.parameters()).device
+
+    def mean_losses(batch: WindowBatch, weights: Tensor) -> tuple[Tensor, Tensor]:
+        found = losses(model, *_tokens(tokenizer, batch), batch.time_features)
+        s1, s2 = ((loss * weights).sum() / weights.sum() for loss in (found.s1, found.s2))
+        return s1, s2
 
     def step_loss(step: int) -> tuple[Tensor, dict[str, float]]:
-        batch = source.draw(np.random.default_rng([recipe.seed, step]), recipe.batch, history)
-        losses = next_token_losses(model, *_tokens(tokenizer, batch), batch.time_features)
-        weights = _position_weights(batch)
-        s1, s2 = ((loss * weights).sum() / weights.sum() for loss in (losses.s1, losses.s2))
+        batch = source.draw(np.random.default_rng([recipe.seed, step]), recipe.batch, history).to(device)
+        s1, s2 = mean_losses(batch, _position_weights(batch, HISTORY_WEIGHT))
         return (s1 + s2) / 2, {"s1": s1.item(), "s2": s2.item()}
 
-    fit(model, step_loss, recipe, state, report, save_every_s=save_every_s)
-    return model
+    @torch.no_grad()
+    def validate() -> float:
+        assert validated is not None  # noqa: S101 - fit asks only where there is one
+        batches = validated.in_batches(VALIDATION_WINDOWS, validated_history, recipe.batch)
+        means = []
+        for batch in (one.to(device) for one in batches):
+            s1, s2 = mean_losses(batch, _position_weights(batch, 0.0))
+            means.append(((s1 + s2) / 2).item())
+        return float(np.mean(means))
+
+    check: Validate | None = validate if validated else None
+    take_step: StepLoss = step_loss
+    return fit(model, take_step, recipe, state, report, validate=check, save_every_s=save_every_s)
 
 
 def _tokens(tokenizer: KronosTokenizer, batch: WindowBatch) -> tuple[Tensor, Tensor]:
@@ -68,10 +88,10 @@ def _tokens(tokenizer: KronosTokenizer, batch: WindowBatch) -> tuple[Tensor, Ten
         return tokenizer.encode(batch.candles)
 
 
-def _position_weights(batch: WindowBatch) -> Tensor:
-    """[batch, t - 1]: the target at position p lies in the history while p < history."""
-    targets = torch.arange(1, batch.candles.shape[1])
-    return torch.where(targets < batch.history[:, None], HISTORY_WEIGHT, 1.0)
+def _position_weights(batch: WindowBatch, in_history: float) -> Tensor:
+    """[batch, t - 1]: 1, but `in_history` where the target at position p lies in the history, while p < history."""
+    targets = torch.arange(1, batch.candles.shape[1], device=batch.history.device)
+    return torch.where(targets < batch.history[:, None], in_history, 1.0)
 
 
 def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:

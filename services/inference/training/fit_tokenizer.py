@@ -1,4 +1,4 @@
-"""Fit a tokenizer: candles -> bits -> candles. Knows nothing of the model that will predict its tokens."""
+"""Fit a tokenizer, new or given: candles -> bits -> candles. Knows nothing of the model that will predict its tokens."""
 
 from __future__ import annotations
 
@@ -8,66 +8,50 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from services.inference.model.config import TokenizerConfig
 from services.inference.model.tokenizer import KronosTokenizer
-from services.inference.training.optimisation import SAVE_EVERY_S, Recipe, Report, fit
-from services.inference.training.tokenizer_loss import tokenizer_loss
-from services.inference.training.windows import WindowSource
+from services.inference.training.optimisation import SAVE_EVERY_S, Fitted, Report, Validate, fit
+from services.inference.training.recipe import Recipe
+from services.inference.training.tokenizer_loss import TokenizerLoss, tokenizer_loss
+from services.inference.training.windows import WindowBatch, WindowSource
 
 # A candle's four prices say more to a reader than its volume, which is noisier and would take most of the bits.
 COLUMN_WEIGHTS = (1.3, 1.3, 1.3, 1.3, 0.4, 0.4)
+VALIDATION_WINDOWS = 256
 
 
 def fit_tokenizer(
-    config: TokenizerConfig,
+    tokenizer: KronosTokenizer,
     source: WindowSource,
     history: tuple[int, int],
     recipe: Recipe,
     state: Path,
     report: Report,
     *,
+    validated: WindowSource | None = None,
+    validated_history: int = 0,
+    compiled: bool = False,
     save_every_s: float = SAVE_EVERY_S,
-) -> KronosTokenizer:
-    """Train on windows of `source`; `history` is the range from which each window's normalising length is drawn."""
-    torch.manual_seed(recipe.seed)
-    tokenizer = KronosTokenizer(config)
-    weights = torch.tensor(COLUMN_WEIGHTS)
+) -> Fitted:
+    """Train `tokenizer` in place on windows of `source`; `history` is the range from which each window's normalising length
+    is drawn. Validation is the mean of both reconstruction errors, on windows of `validated`.
+    """
+    device = next(tokenizer.parameters()).device
+    weights = torch.tensor(COLUMN_WEIGHTS, device=device)
+    rebuild = torch.compile(tokenizer) if compiled else tokenizer
+
+    def loss_of(batch: WindowBatch) -> TokenizerLoss:
+        return tokenizer_loss(batch.candles, rebuild(batch.candles), tokenizer.config, weights)
 
     def step_loss(step: int) -> tuple[Tensor, dict[str, float]]:
-        batch = source.draw(np.random.default_rng([recipe.seed, step]), recipe.batch, history)
-        loss = tokenizer_loss(batch.candles, tokenizer(batch.candles), config, weights)
+        loss = loss_of(source.draw(np.random.default_rng([recipe.seed, step]), recipe.batch, history).to(device))
         return loss.total, {"coarse_mse": loss.coarse.item(), "full_mse": loss.full.item()}
 
-    fit(tokenizer, step_loss, recipe, state, report, save_every_s=save_every_s)
-    return tokenizer
+    @torch.no_grad()
+    def validate() -> float:
+        assert validated is not None  # noqa: S101 - fit asks only where there is one
+        batches = validated.in_batches(VALIDATION_WINDOWS, validated_history, recipe.batch)
+        losses = [loss_of(batch.to(device)) for batch in batches]
+        return float(np.mean([(loss.coarse + loss.full).item() / 2 for loss in losses]))
 
-
-@torch.inference_mode()
-def tokenizer_quality(tokenizer: KronosTokenizer, source: WindowSource, windows: int, history: int) -> dict[str, float]:
-    """Reconstruction RMSE in units of the window's std (prices, close, volume and amount) and codes in use."""
-    candles = source.evenly(windows, history).candles
-    s1, s2 = tokenizer.encode(candles)
-    errors = (tokenizer.decode(s1, s2) - candles).square()
-    return {
-        "price_rmse": errors[..., :4].mean().sqrt().item(),
-        "close_rmse": errors[..., 3].mean().sqrt().item(),
-        "volume_rmse": errors[..., 4:].mean().sqrt().item(),
-        "s1_codes_used": float(_codes_used(s1, tokenizer.config.s1_bits)),
-        "s2_codes_used": float(_codes_used(s2, tokenizer.config.s2_bits)),
-        "s1_entropy": unigram_entropy(s1, tokenizer.config.s1_bits),
-        "s2_entropy": unigram_entropy(s2, tokenizer.config.s2_bits),
-    }
-
-
-def unigram_entropy(tokens: Tensor, bits: int) -> float:
-    """Entropy in nats of the frequencies of `tokens` (any shape): what a model that knows only those would pay."""
-    shares = _counts(tokens, bits).double() / tokens.numel()
-    return float(-(shares * shares.clamp_min(1e-300).log()).sum())
-
-
-def _codes_used(tokens: Tensor, bits: int) -> int:
-    return int(_counts(tokens, bits).count_nonzero())
-
-
-def _counts(tokens: Tensor, bits: int) -> Tensor:
-    return torch.bincount(tokens.flatten(), minlength=1 << bits)
+    check: Validate | None = validate if validated else None
+    return fit(tokenizer, step_loss, recipe, state, report, validate=check, save_every_s=save_every_s)

@@ -1,13 +1,14 @@
 """Files of past klines -> gap-free stretches of sound candles.
 
-Reads CSV, gzipped or not, with a header that names the columns. Knows nothing of windows, normalising or torch.
+Reads CSV, gzipped or not, with a header that names the columns, and Parquet with the same columns. Knows nothing of
+windows, normalising or torch.
 """
 
 from __future__ import annotations
 
 import csv
 import gzip
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -16,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import KlineError
-from shared.klines import Interval
+from shared.klines import COLUMNS, Interval
 
 PRICES = ("open", "high", "low", "close")
 AMOUNT_NAMES = ("amount", "quote_volume")
+ENDINGS = (".csv", ".csv.gz", ".parquet")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,11 +43,11 @@ class Stretch:
 
 def find_kline_files(folder: Path, interval: Interval) -> list[Path]:
     """The files SYMBOL-INTERVAL.csv(.gz) of a folder, by name. Raises KlineError when there is none."""
-    found = sorted((*folder.glob(f"*-{interval}.csv"), *folder.glob(f"*-{interval}.csv.gz")))
+    found = sorted(file for ending in ENDINGS for file in folder.glob(f"*-{interval}{ending}"))
     if not found:
         raise KlineError(
-            f"No klines to learn from: '{folder}' holds no file named like BTCUSDT-{interval}.csv or "
-            f"BTCUSDT-{interval}.csv.gz; name the folder that does."
+            f"No klines to learn from: '{folder}' holds no file named like BTCUSDT-{interval}.csv, "
+            f"BTCUSDT-{interval}.csv.gz or BTCUSDT-{interval}.parquet; name the folder that does."
         )
     return found
 
@@ -78,27 +80,52 @@ def read_stretches(path: Path, interval: Interval) -> list[Stretch]:
 
 
 def _read_rows(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Open times (n,) and the six columns (n, 6), amount made up from volume and prices where there is none."""
+    times, columns = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
+    if not len(times):
+        raise KlineError(f"'{path}' holds no kline.")
+    if columns.shape[1] == len(COLUMNS) - 1:
+        columns = np.column_stack((columns, columns[:, 4] * columns[:, :4].mean(axis=1)))
+    return times, columns
+
+
+def _read_csv(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     try:
         with _open(path) as lines:
             reader = csv.DictReader(lines)
-            columns = reader.fieldnames or ()
-            missing = [name for name in ("open_time", *PRICES, "volume") if name not in columns]
-            if missing:
-                raise KlineError(f"'{path}' lacks the column {missing[0]}; its header names {', '.join(columns)}.")
-            amount = next((name for name in AMOUNT_NAMES if name in columns), None)
-            rows = list(_numbers(reader, amount))
+            names = _columns_of(path, reader.fieldnames or ())
+            rows = list(_numbers(reader, names))
     except (OSError, EOFError, UnicodeDecodeError, ValueError, TypeError) as error:
         raise KlineError(f"'{path}' cannot be read as CSV klines: {error}.") from error
-    if not rows:
-        raise KlineError(f"'{path}' holds no kline.")
-    table = np.array([row[1] for row in rows], dtype=np.float64)
-    if amount is None:
-        table = np.column_stack((table, table[:, 4] * table[:, :4].mean(axis=1)))
+    table = np.array([row[1] for row in rows], dtype=np.float64).reshape(-1, len(names))
     return np.array([row[0] for row in rows], dtype=np.int64), table
 
 
-def _numbers(rows: Iterable[dict[str, str]], amount: str | None) -> Iterator[tuple[int, list[float]]]:
-    names = (*PRICES, "volume", *(() if amount is None else (amount,)))
+def _read_parquet(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise KlineError(f"'{path}' is read with pyarrow, which is not installed: pip install pyarrow.") from None
+    try:
+        names = _columns_of(path, pyarrow.parquet.read_schema(path).names)
+        table = pyarrow.parquet.read_table(path, columns=["open_time", *names])
+        times = table["open_time"].cast(pyarrow.int64()).to_numpy()
+        return times, np.column_stack([table[name].to_numpy().astype(np.float64) for name in names])
+    except (OSError, pyarrow.ArrowException, ValueError) as error:
+        raise KlineError(f"'{path}' cannot be read as Parquet klines: {error}.") from error
+
+
+def _columns_of(path: Path, columns: Sequence[str]) -> tuple[str, ...]:
+    """The names of the five or six columns to read. Raises KlineError where one is missing."""
+    missing = [name for name in ("open_time", *PRICES, "volume") if name not in columns]
+    if missing:
+        raise KlineError(f"'{path}' lacks the column {missing[0]}; its header names {', '.join(columns)}.")
+    amount = [name for name in AMOUNT_NAMES if name in columns]
+    return (*PRICES, "volume", *amount[:1])
+
+
+def _numbers(rows: Iterable[dict[str, str]], names: Sequence[str]) -> Iterator[tuple[int, list[float]]]:
     for row in rows:
         yield int(row["open_time"]), [float(row[name]) for name in names]
 

@@ -1,54 +1,55 @@
 """The training loop: steps, a one-cycle learning rate, and a state on disk from which a run goes on as if never stopped.
 
 What a step's batch is depends on the seed and the step number alone, so nothing of a random generator needs saving.
-Knows nothing of klines, tokenizers or models: a loss comes in as a function of the step.
+Knows nothing of klines, tokenizers or models: losses come in as functions.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from services.inference.training.recipe import Recipe
+from services.inference.training.training_state import Position, restore, save
 from shared.errors import CheckpointError
 
 WARM_UP = 0.1  # share of the steps in which the learning rate rises
-REPORT_EVERY = 25  # steps
+REPORT_EVERY = 10  # steps
 SAVE_EVERY_S = 120.0
 LOWEST = 0.01  # of the peak, where the one cycle starts and ends
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How a fit is run. Two runs with the same recipe on the same klines give the same weights on the same machine."""
+class Progress:
+    """What is known after a step. `validation` only where it was taken; `best` the lowest so far."""
 
+    step: int
     steps: int
-    batch: int
-    learning_rate: float
-    seed: int
-    bfloat16: bool
-    weight_decay: float = 0.01
-    clip_norm: float = 1.0
+    loss: float | None
+    parts: dict[str, float]
+    seconds_left: float
+    validation: float | None = None
+    best: float | None = None
 
 
 @dataclass(frozen=True)
-class Progress:
-    step: int
+class Fitted:
+    """How a run ended. Validation losses are None where none was taken; the weights are those of `best_step`."""
+
     steps: int
-    loss: float
-    parts: dict[str, float]
-    seconds_left: float
+    first_validation: float | None
+    best_validation: float | None
+    best_step: int
 
 
 StepLoss = Callable[[int], tuple[Tensor, dict[str, float]]]
+Validate = Callable[[], float]
 Report = Callable[[Progress], None]
 
 
@@ -68,27 +69,73 @@ def fit(
     state: Path,
     report: Report,
     *,
+    validate: Validate | None = None,
     save_every_s: float = SAVE_EVERY_S,
-) -> None:
-    """Train `module` in place, from `state` if that file exists, and leave the state there.
+) -> Fitted:
+    """Train `module` in place, from `state` if that file exists, and leave the state there. With `validate` the weights are
+    in the end those with the lowest validation loss, which may be those of the start.
 
     An interruption loses at most the last `save_every_s` seconds. Raises CheckpointError if the state belongs to another
     recipe or the loss is no longer finite.
     """
+    if not recipe.validate_every:
+        validate = None
     optimiser = _optimiser(module, recipe)
-    first = _restore(module, optimiser, recipe, state)
-    started = saved = time.monotonic()
+    position = restore(module, optimiser, recipe, state)
+    if validate and position.step == 0:
+        position = _validated(position, module, validate, recipe, report, seconds_left=math.nan)
+    clock = _Clock(position.step)
     module.train()
-    for step in range(first, recipe.steps):
-        loss, parts = _one_step(module, optimiser, step_loss, recipe, step)
-        done, last = step + 1, step + 1 == recipe.steps
-        if done % REPORT_EVERY == 0 or last:
-            pace = (time.monotonic() - started) / (done - first)
-            report(Progress(done, recipe.steps, loss, parts, pace * (recipe.steps - done)))
-        if last or time.monotonic() - saved > save_every_s:
-            _save(module, optimiser, recipe, done, state)
-            saved = time.monotonic()
+    while position.step < recipe.steps and not position.ended:
+        loss, parts = _one_step(module, optimiser, step_loss, recipe, position.step)
+        position = position.after_step()
+        left = clock.seconds_left(position.step, recipe.steps)
+        if position.step % REPORT_EVERY == 0 or position.step == recipe.steps:
+            report(Progress(position.step, recipe.steps, loss, parts, left, best=position.best_loss))
+        if validate and (position.step % recipe.validate_every == 0 or position.step == recipe.steps):
+            position = _validated(position, module, validate, recipe, report, left)
+        if position.step == recipe.steps or position.ended or clock.since_saved() > save_every_s:
+            save(module, optimiser, recipe, position, state)
+            clock.saved()
+    if position.best_weights:
+        module.load_state_dict(position.best_weights)
     module.eval()
+    best = position.best_step if validate else position.step
+    return Fitted(position.step, position.first_loss, position.best_loss, best)
+
+
+def _validated(
+    position: Position, module: nn.Module, validate: Validate, recipe: Recipe, report: Report, seconds_left: float
+) -> Position:
+    """With the validation loss of where it stands, its weights if they are the best so far, and whether patience ends."""
+    module.eval()
+    loss = validate()
+    module.train()
+    if position.best_loss is None or loss < position.best_loss:
+        weights = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+        position = position.with_best(loss, weights)
+    elif recipe.patience and position.step - position.best_step >= recipe.patience * recipe.validate_every:
+        position = position.at_end()
+    report(Progress(position.step, recipe.steps, None, {}, seconds_left, validation=loss, best=position.best_loss))
+    return position
+
+
+@dataclass
+class _Clock:
+    """How fast this run is; what a run before it took does not count."""
+
+    first: int
+    _started: float = field(default_factory=time.monotonic)
+    _saved: float = field(default_factory=time.monotonic)
+
+    def seconds_left(self, step: int, steps: int) -> float:
+        return (time.monotonic() - self._started) / (step - self.first) * (steps - step)
+
+    def since_saved(self) -> float:
+        return time.monotonic() - self._saved
+
+    def saved(self) -> None:
+        self._saved = time.monotonic()
 
 
 def _one_step(
@@ -117,49 +164,3 @@ def _optimiser(module: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
     others = [p for p in module.parameters() if p.requires_grad and p.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.95))
-
-
-def _save(module: nn.Module, optimiser: torch.optim.AdamW, recipe: Recipe, step: int, path: Path) -> None:
-    """Weights, both moments of AdamW and the step in one safetensors file that appears whole or not at all."""
-    tensors = {f"weights/{name}": tensor.contiguous() for name, tensor in module.state_dict().items()}
-    for name, parameter in module.named_parameters():
-        for moment in ("exp_avg", "exp_avg_sq"):
-            if parameter in optimiser.state:
-                tensors[f"{moment}/{name}"] = optimiser.state[parameter][moment]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".unfinished")
-    save_file(tensors, unfinished, metadata={"step": str(step), "recipe": json.dumps(asdict(recipe), sort_keys=True)})
-    unfinished.replace(path)
-
-
-def _restore(module: nn.Module, optimiser: torch.optim.AdamW, recipe: Recipe, path: Path) -> int:
-    """Load a saved state and return the step to go on with; 0 when there is none."""
-    if not path.exists():
-        return 0
-    try:
-        with safe_open(path, framework="pt") as file:
-            facts = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        begun, step = json.loads(facts["recipe"]), int(facts["step"])
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise CheckpointError(f"'{path}' is no training state ({error}); remove it to start anew.") from error
-    if begun != asdict(recipe):
-        changed = [
-            f"{name} {begun.get(name)}, not {value}"
-            for name, value in asdict(recipe).items()
-            if begun.get(name) != value
-        ]
-        raise CheckpointError(
-            f"'{path}' was begun with {' and '.join(changed) or 'options of another version'}; go on with the same "
-            f"recipe, or remove the file to start anew."
-        )
-    prefix = "weights/"
-    module.load_state_dict({name[len(prefix) :]: t for name, t in tensors.items() if name.startswith(prefix)})
-    for name, parameter in module.named_parameters():
-        if f"exp_avg/{name}" in tensors:
-            optimiser.state[parameter] = {
-                "step": torch.tensor(float(step)),
-                "exp_avg": tensors[f"exp_avg/{name}"].to(parameter.device),
-                "exp_avg_sq": tensors[f"exp_avg_sq/{name}"].to(parameter.device),
-            }
-    return step

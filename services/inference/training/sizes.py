@@ -5,7 +5,12 @@ Its tokens have 8 + 8 bits; tokenizer and model together are small enough to lie
 
 from __future__ import annotations
 
-from services.inference.model.config import KronosConfig, TokenizerConfig
+import json
+from pathlib import Path
+from typing import Any
+
+from services.inference.model.config import KronosConfig, ModelConfigError, TokenizerConfig
+from shared.errors import CheckpointError
 
 MODEL_NAME = "Kronos-nano"
 TOKENIZER_NAME = "Kronos-Tokenizer-nano"
@@ -43,3 +48,24 @@ NANO_MODEL = KronosConfig(
     token_dropout_p=0.0,
     learn_te=True,
 )
+
+
+def read_configs(tokenizer: Path | None, model: Path | None) -> tuple[TokenizerConfig, KronosConfig]:
+    """Of files in the published layout, and those of nano where none is named. Raises CheckpointError."""
+    try:
+        return (
+            TokenizerConfig.from_dict(_read(tokenizer)) if tokenizer else NANO_TOKENIZER,
+            KronosConfig.from_dict(_read(model)) if model else NANO_MODEL,
+        )
+    except ModelConfigError as error:
+        raise CheckpointError(f"A configuration cannot be used: {error}.") from None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"'{file}' cannot be read as a config.json: {error}.") from None
+    if not isinstance(found, dict):
+        raise CheckpointError(f"'{file}' must hold one JSON object.")
+    return found

@@ -7,7 +7,8 @@ of tokens or losses.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,9 @@ class WindowBatch:
     candles: Tensor
     time_features: Tensor
     history: Tensor
+
+    def to(self, device: torch.device) -> WindowBatch:
+        return WindowBatch(self.candles.to(device), self.time_features.to(device), self.history.to(device))
 
 
 class WindowSource:
@@ -53,6 +57,13 @@ class WindowSource:
         """How many different windows there are."""
         return len(self._starts)
 
+    def digest(self) -> str:
+        """sha256 of all candles and of the windows' length."""
+        found = hashlib.sha256(str(self.length).encode())
+        for rows in (self._times, self._values):
+            found.update(np.ascontiguousarray(rows).tobytes())
+        return found.hexdigest()
+
     def draw(self, generator: np.random.Generator, count: int, history: tuple[int, int]) -> WindowBatch:
         """`count` windows; the history of each is drawn evenly from `history` (shortest, longest), both included."""
         starts = self._starts[generator.integers(len(self._starts), size=count)]
@@ -61,8 +72,14 @@ class WindowSource:
 
     def evenly(self, count: int, history: int) -> WindowBatch:
         """`count` windows spread evenly over all starts, for measuring: the same ones every time."""
+        return next(self.in_batches(count, history, count))
+
+    def in_batches(self, count: int, history: int, size: int) -> Iterator[WindowBatch]:
+        """The windows of `evenly`, `size` at a time."""
         picks = np.linspace(0, len(self._starts) - 1, min(count, len(self._starts))).astype(np.int64)
-        return self._batch(self._starts[picks], np.full(len(picks), history))
+        for first in range(0, len(picks), size):
+            starts = self._starts[picks[first : first + size]]
+            yield self._batch(starts, np.full(len(starts), history))
 
     def _batch(self, starts: NDArray[np.int64], histories: NDArray[np.int64]) -> WindowBatch:
         rows = starts[:, None] + np.arange(self.length)

@@ -9,10 +9,10 @@ import pytest
 from safetensors import safe_open
 
 from services.inference.checkpoints import BUNDLED, BUNDLED_DIR, LoadedModel, ModelPolicy, load_model
-from services.inference.evaluation.backtest import find_origins
-from services.inference.evaluation.token_entropy import token_entropy
 from services.inference.training.kline_files import read_stretches
 from services.inference.training.sizes import MODEL_NAME, NANO_MODEL, NANO_TOKENIZER, TOKENIZER_NAME
+from services.inference.training.token_entropy import token_entropy
+from services.inference.training.windows import WindowSource
 from services.inference.weights import WEIGHTS_FILE
 from shared.klines import Interval
 
@@ -54,11 +54,10 @@ def test_the_model_card_speaks_of_these_very_files(nano: LoadedModel) -> None:
 
 
 def test_it_predicts_tokens_of_a_time_that_it_never_saw(nano: LoadedModel, klines_folder: Path) -> None:
-    """Every fourth day of 2025-01 to 2025-06; training ended with 2024."""
+    """Windows spread over 2025-01 to 2025-06; training ended with 2024."""
     from_ms, until_ms = (int(datetime(2025, month, 1, tzinfo=UTC).timestamp() * 1000) for month in (1, 7))
     stretches = read_stretches(klines_folder / "BTCUSDT-1h.csv.gz", Interval.H1)
-    origins = list(find_origins(stretches, from_ms, until_ms, 96 * Interval.H1.ms, history=360, horizon=24))
-    assert len(origins) == 46
-    for entropy in token_entropy(nano.kronos, nano.tokenizer, origins).values():
+    source = WindowSource([stretch.between(from_ms, until_ms) for stretch in stretches], length=384)
+    for entropy in token_entropy(nano.kronos, nano.tokenizer, source, windows=46, history=360).values():
         assert entropy.s1_cross_entropy < 0.9 * entropy.s1_unigram
         assert entropy.s2_cross_entropy < 0.9 * entropy.s2_unigram

@@ -1,0 +1,94 @@
+"""Where a training run stands, in one safetensors file: weights, AdamW's moments, the best weights so far, and the step.
+
+The file appears whole or not at all. Knows nothing of what is trained.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from services.inference.training.recipe import Recipe
+from shared.errors import CheckpointError
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+@dataclass(frozen=True, eq=False)
+class Position:
+    """Steps done, and what validation has said so far (None where none was taken)."""
+
+    step: int = 0
+    first_loss: float | None = None
+    best_loss: float | None = None
+    best_step: int = 0
+    best_weights: dict[str, Tensor] | None = None
+    ended: bool = False  # patience ended it before its last step
+
+    def after_step(self) -> Position:
+        return replace(self, step=self.step + 1)
+
+    def with_best(self, loss: float, weights: dict[str, Tensor]) -> Position:
+        first = loss if self.first_loss is None else self.first_loss
+        return replace(self, first_loss=first, best_loss=loss, best_step=self.step, best_weights=weights)
+
+    def at_end(self) -> Position:
+        return replace(self, ended=True)
+
+
+def save(module: nn.Module, optimiser: torch.optim.AdamW, recipe: Recipe, position: Position, path: Path) -> None:
+    tensors = {f"weights/{name}": tensor.contiguous() for name, tensor in module.state_dict().items()}
+    tensors |= {f"best/{name}": tensor.contiguous() for name, tensor in (position.best_weights or {}).items()}
+    for name, parameter in module.named_parameters():
+        if parameter in optimiser.state:
+            tensors |= {f"{moment}/{name}": optimiser.state[parameter][moment] for moment in MOMENTS}
+    facts = {name: value for name, value in vars(position).items() if name != "best_weights"}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".unfinished")
+    recorded = {"position": json.dumps(facts), "recipe": json.dumps(asdict(recipe), sort_keys=True)}
+    save_file(tensors, unfinished, metadata=recorded)
+    unfinished.replace(path)
+
+
+def restore(module: nn.Module, optimiser: torch.optim.AdamW, recipe: Recipe, path: Path) -> Position:
+    """Load a saved state into module and optimiser; where there is none, the start. Raises CheckpointError."""
+    if not path.exists():
+        return Position()
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        begun, position = json.loads(facts["recipe"]), Position(**json.loads(facts["position"]))
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise CheckpointError(f"'{path}' is no training state ({error}); remove it to start anew.") from error
+    _check_recipe(begun, asdict(recipe), path)
+    device = next(module.parameters()).device
+    try:
+        module.load_state_dict(_named("weights/", tensors))
+    except RuntimeError:
+        raise CheckpointError(
+            f"'{path}' is the state of a module of another shape; remove the file to start anew."
+        ) from None
+    for name, parameter in module.named_parameters():
+        if f"exp_avg/{name}" in tensors:
+            moments = {moment: tensors[f"{moment}/{name}"].to(device) for moment in MOMENTS}
+            optimiser.state[parameter] = {"step": torch.tensor(float(position.step)), **moments}
+    return replace(position, best_weights=_named("best/", tensors) or None)
+
+
+def _named(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _check_recipe(begun: dict[str, object], recipe: dict[str, object], path: Path) -> None:
+    changed = [f"{name} {begun.get(name)}, not {value}" for name, value in recipe.items() if begun.get(name) != value]
+    if changed:
+        raise CheckpointError(
+            f"'{path}' was begun with {' and '.join(changed)}; go on with the same options, or remove the file to start anew."
+        )

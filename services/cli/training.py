@@ -257,7 +257,16 @@ def _end(setting: Any, outcome: Any, stretches: Any, options: dict[str, Any], ba
     card = write_card(setting, outcome, stretches, Interval(options["interval"]), base)
     if as_json:
         told = {name: one and {**asdict(one.fitted), "seconds": one.seconds} for name, one in _parts(outcome)}
-        click.echo(json.dumps({**told, "quality": outcome.quality.to_dict(), "out": str(setting.out)}))
+        click.echo(
+            json.dumps(
+                {
+                    **told,
+                    "quality": asdict(outcome.quality),
+                    "tokens": {name: asdict(one) for name, one in outcome.entropy.items()},
+                    "out": str(setting.out),
+                }
+            )
+        )
         return
     for name, one in _parts(outcome):
         if one:

@@ -36,6 +36,9 @@ def write_card(setting: Setting, outcome: Outcome, stretches: Sequence[Stretch],
         _trainings(outcome),
         "## Tokenizer, on the validation windows",
         _quality(outcome),
+        "## Tokens, on the validation windows",
+        "In nats; unigram is the entropy of how often each of the same tokens occurs. The fine token is given its coarse one.",
+        _tokens(outcome),
         "## Files",
         "\n".join(
             f"- {name}/{WEIGHTS_FILE}: sha256 {sha256_of(setting.out / name / WEIGHTS_FILE)}"
@@ -66,6 +69,16 @@ def _row(name: str, trained: Trained) -> str:
         f"| {name} | {trained.parameters:,} ({trained.trainable:,}) | {fitted.steps}, {fitted.best_step} | {recipe.batch} "
         f"| {recipe.learning_rate:g} | {recipe.seed} | {told} | {trained.seconds / 60:.1f} |"
     )
+
+
+def _tokens(outcome: Outcome) -> str:
+    rows = ["| | tokens | coarse: cross-entropy, unigram | fine |", "|---|---|---|---|"]
+    rows += [
+        f"| {where} | {one.tokens:,} | {one.s1_cross_entropy:.3f}, {one.s1_unigram:.3f} | {one.s2_cross_entropy:.3f}, "
+        f"{one.s2_unigram:.3f} |"
+        for where, one in outcome.entropy.items()
+    ]
+    return "\n".join(rows)
 
 
 def _quality(outcome: Outcome) -> str:

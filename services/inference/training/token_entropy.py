@@ -34,7 +34,8 @@ def token_entropy(
     """Over what follows the first `history` candles of at most `windows` windows ("ahead": normalised by the past alone, as
     in a forecast) and over all candles of the windows but each first ("window")."""
     parts = []
-    for batch in source.in_batches(windows, history, ROWS_AT_ONCE):
+    device = next(model.parameters()).device
+    for batch in (one.to(device) for one in source.in_batches(windows, history, ROWS_AT_ONCE)):
         s1, s2 = tokenizer.encode(batch.candles)
         losses = next_token_losses(model, s1, s2, batch.time_features)
         parts.append((s1[:, 1:], s2[:, 1:], losses.s1, losses.s2))

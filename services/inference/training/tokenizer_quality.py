@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -31,9 +31,6 @@ class TokenizerQuality:
     codes_used: tuple[float, float]
     entropy: tuple[float, float]
     bits_for_volume: float
-
-    def to_dict(self) -> dict[str, object]:
-        return asdict(self)
 
 
 @torch.inference_mode()

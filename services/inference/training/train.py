@@ -18,12 +18,13 @@ from services.inference.model.config import KronosConfig, TokenizerConfig
 from services.inference.model.kronos import FixedEmbedding, Kronos
 from services.inference.model.tokenizer import KronosTokenizer
 from services.inference.training.checkpoint_folder import write_checkpoint
-from services.inference.training.fit_model import fit_model
+from services.inference.training.fit_model import VALIDATION_WINDOWS, fit_model
 from services.inference.training.fit_tokenizer import fit_tokenizer
 from services.inference.training.low_rank import add_low_rank, merge_low_rank
 from services.inference.training.optimisation import SAVE_EVERY_S, Fitted, Report
 from services.inference.training.recipe import Recipe
 from services.inference.training.time_split import TimeSplit
+from services.inference.training.token_entropy import TokenEntropy, token_entropy
 from services.inference.training.tokenizer_quality import TokenizerQuality, tokenizer_quality
 from services.inference.training.training_log import LOG_FILE, TrainingLog, both
 from services.inference.weights import load_kronos, load_tokenizer
@@ -67,8 +68,9 @@ class Outcome:
     """What came out; a part that was left as it was is None."""
 
     tokenizer: Trained | None
-    model: Trained | None
+    model: Trained
     quality: TokenizerQuality
+    entropy: dict[str, TokenEntropy]
 
 
 Tell = Callable[[str], Report]  # a name of what is being trained -> who hears how far it is
@@ -88,7 +90,7 @@ def train(
     tokenizer = load_tokenizer(setting.out / setting.tokenizer_name).to(setting.device)
     torch.manual_seed(model_recipe.seed)
     fitted_model = _fit_model(Kronos(model_config), tokenizer, setting, model_recipe, tell, rank=0)
-    return Outcome(fitted_tokenizer, fitted_model, tokenizer_quality(tokenizer, setting.split.validated, setting.known))
+    return _outcome(fitted_tokenizer, fitted_model, tokenizer, setting)
 
 
 def fine_tune(
@@ -115,7 +117,20 @@ def fine_tune(
     torch.manual_seed(model_recipe.seed)
     model = load_kronos(model_folder)
     fitted_model = _fit_model(model, tokenizer, setting, model_recipe, tell, rank=rank)
-    return Outcome(fitted_tokenizer, fitted_model, tokenizer_quality(tokenizer, setting.split.validated, setting.known))
+    return _outcome(fitted_tokenizer, fitted_model, tokenizer, setting)
+
+
+def _outcome(
+    fitted_tokenizer: Trained | None, fitted_model: Trained, tokenizer: KronosTokenizer, setting: Setting
+) -> Outcome:
+    """With what both do on the validation windows."""
+    model, windows = load_kronos(setting.out / setting.model_name).to(setting.device), setting.split.validated
+    return Outcome(
+        fitted_tokenizer,
+        fitted_model,
+        tokenizer_quality(tokenizer, windows, setting.known),
+        token_entropy(model, tokenizer, windows, windows=VALIDATION_WINDOWS, history=setting.known),
+    )
 
 
 def _fit_tokenizer(tokenizer: KronosTokenizer, setting: Setting, recipe: Recipe, tell: Tell) -> Trained:

@@ -74,6 +74,7 @@ def test_a_trained_checkpoint_is_served_and_tuned_further(klines: Path, configs:
     out, options = tmp_path / "trained", [*QUICK, *DAYS, "--tokenizer-steps", 4, "--model-steps", 6, "--json"]
     trained = told(run("train", klines.parent, "--out", out, *options, *configs))
     assert trained["model"]["best_validation"] <= trained["model"]["first_validation"]
+    assert trained["tokens"]["ahead"]["tokens"] > 0
     policy = ModelPolicy(out, max_context=512, allow_hub=False, hub_timeout_s=1, allow_bundled=False)
     loaded = load_model("Kronos-nano", policy, device="cpu", is_default=True)
     assert (loaded.source, loaded.kronos.config) == ("local", MODEL)

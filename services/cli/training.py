@@ -256,17 +256,7 @@ def _end(setting: Any, outcome: Any, stretches: Any, options: dict[str, Any], ba
 
     card = write_card(setting, outcome, stretches, Interval(options["interval"]), base)
     if as_json:
-        told = {name: one and {**asdict(one.fitted), "seconds": one.seconds} for name, one in _parts(outcome)}
-        click.echo(
-            json.dumps(
-                {
-                    **told,
-                    "quality": asdict(outcome.quality),
-                    "tokens": {name: asdict(one) for name, one in outcome.entropy.items()},
-                    "out": str(setting.out),
-                }
-            )
-        )
+        click.echo(json.dumps(_told(setting, outcome)))
         return
     for name, one in _parts(outcome):
         if one:
@@ -285,6 +275,13 @@ def _end(setting: Any, outcome: Any, stretches: Any, options: dict[str, Any], ba
 def end_of_day(day: datetime) -> int:
     """The moment in UTC ms at which it is over."""
     return int(day.replace(tzinfo=UTC).timestamp() * 1000) + Interval.D1.ms
+
+
+def _told(setting: Any, outcome: Any) -> dict[str, Any]:
+    """As JSON has it."""
+    parts = {name: one and {**asdict(one.fitted), "seconds": one.seconds} for name, one in _parts(outcome)}
+    tokens = {name: asdict(one) for name, one in outcome.entropy.items()}
+    return {**parts, "quality": asdict(outcome.quality), "tokens": tokens, "out": str(setting.out)}
 
 
 def _parts(outcome: Any) -> tuple[tuple[str, Any], ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, cast
 from uuid import uuid4
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
@@ -17,7 +17,17 @@ from pydantic_core import PydanticCustomError
 from shared.calibration import SeriesCalibration
 from shared.contract import Contract
 from shared.klines import ORIGINS, Interval, Origin
-from shared.settings import SHORTEST_HISTORY, ModelName, Overflow, Settings, Symbol
+from shared.settings import (
+    SHORTEST_HISTORY,
+    TEMPERATURE_IN_WORDS,
+    TOP_P_IN_WORDS,
+    ModelName,
+    Overflow,
+    Settings,
+    Symbol,
+    Temperature,
+    TopP,
+)
 
 SEED_LIMIT = 2**63 - 1
 LARGEST_PANEL = 64  # symbols that one request may name
@@ -102,8 +112,8 @@ class Wishes(Contract):
         description=f"a whole number of candles from {SHORTEST_HISTORY} to limits.max_history",
     )
     num_samples: int | None = Field(None, ge=1, description="a whole number of paths from 1 to limits.max_num_samples")
-    temperature: float | None = Field(None, gt=0, le=5, description="a number above 0, to 5")
-    top_p: float | None = Field(None, gt=0, le=1, description="a number above 0, to 1")
+    temperature: Temperature | None = Field(None, description=TEMPERATURE_IN_WORDS)
+    top_p: TopP | None = Field(None, description=TOP_P_IN_WORDS)
     top_k: int | None = Field(None, ge=0, le=1 << 20, description="a whole number from 0 (no limit) to 1048576")
     seed: int | None = Field(None, ge=0, le=SEED_LIMIT, description=f"a whole number from 0 to {SEED_LIMIT}")
     model: ModelName | None = None
@@ -165,8 +175,8 @@ class ForecastRequest(Contract):
     horizon: int = Field(ge=1)
     history: int = Field(ge=SHORTEST_HISTORY)
     num_samples: int = Field(ge=1)
-    temperature: float = Field(gt=0)
-    top_p: float = Field(gt=0, le=1)
+    temperature: Temperature
+    top_p: TopP
     top_k: int = Field(ge=0)
     target_error: float = Field(0.0, ge=0, lt=0.5)
     seed: int = Field(ge=0, le=SEED_LIMIT)
@@ -238,6 +248,9 @@ class ModelIdentity(Contract):
     tokenizer_name: str
     tokenizer_sha256: str
     published: bool = Field(description="whether both files are, byte for byte, the published ones")
+    trained_until_ms: int | None = Field(
+        default=None, description="the first moment that it has not been trained or chosen on, by its card; UTC ms"
+    )
 
 
 class Provenance(Contract):
@@ -296,12 +309,21 @@ class PathsInfo(Contract):
     columns: list[str]
 
 
+class Sampling(Contract):
+    """How the paths were drawn: what was asked for, with the card's words in place of auto."""
+
+    temperature: float
+    top_p: float
+    top_k: int
+
+
 class Forecast(Contract):
     """One finished forecast, without its paths."""
 
     id: str
     created_at: datetime
     request: ForecastRequest
+    sampling: Sampling
     provenance: Provenance
     last_open_time_ms: int = Field(description="open time of the last known candle, UTC ms")
     last_close: float
@@ -321,6 +343,14 @@ class Forecast(Contract):
     recalibrated: Recalibrated | None = Field(
         default=None, description="none where too few forecasts of its kind were scored before, or calibration is off"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sampled_as_asked(cls, stored: Any) -> Any:
+        """Records of before there was auto do not say how they were sampled: as was asked."""
+        if not isinstance(stored, dict) or "sampling" in stored or not isinstance(stored.get("request"), dict):
+            return stored
+        return {**stored, "sampling": {name: stored["request"].get(name) for name in Sampling.model_fields}}
 
 
 def why_no_amplification(forecast: Forecast) -> str:
@@ -413,10 +443,11 @@ def seed_of(forecast_id: str) -> int:
     return int.from_bytes(hashlib.sha256(forecast_id.encode()).digest()[:8], "big") & SEED_LIMIT
 
 
-def forecaster_of(request: ForecastRequest, model: ModelIdentity) -> str:
+def forecaster_of(forecast: Forecast) -> str:
     """Whose forecasts can be scored and learned from together: those of the same weights, horizon and sampling."""
-    sampling = f"{request.temperature:g}|{request.top_p:g}|{request.top_k}"
-    named = f"{model.sha256}|{model.tokenizer_sha256}|{request.horizon}|{sampling}"
+    model, drawn = forecast.provenance.model, forecast.sampling
+    sampling = f"{drawn.temperature:g}|{drawn.top_p:g}|{drawn.top_k}"
+    named = f"{model.sha256}|{model.tokenizer_sha256}|{forecast.request.horizon}|{sampling}"
     return hashlib.sha256(named.encode()).hexdigest()[:16]
 
 

@@ -78,9 +78,17 @@ class ModelSettings(Section):
     allow_bundled: bool
 
 
+# auto: what the checkpoint's own card says.
+Auto = Literal["auto"]
+Temperature = Annotated[float, Field(gt=0, le=5)] | Auto
+TopP = Annotated[float, Field(gt=0, le=1)] | Auto
+TEMPERATURE_IN_WORDS = "a number above 0, to 5, or auto for what the checkpoint's card says"
+TOP_P_IN_WORDS = "a number above 0, to 1, or auto for what the checkpoint's card says"
+
+
 class SamplingSettings(Section):
-    temperature: float = Field(gt=0, le=5)
-    top_p: float = Field(gt=0, le=1)
+    temperature: Temperature = Field(description=TEMPERATURE_IN_WORDS)
+    top_p: TopP = Field(description=TOP_P_IN_WORDS)
     top_k: int = Field(ge=0, le=1 << 20)
     num_samples: int = Field(ge=1, le=10_000)
     target_error: float = Field(ge=0, lt=0.5)

@@ -18,6 +18,7 @@ from shared.forecasts import (
     PathsInfo,
     Probability,
     Provenance,
+    Sampling,
     StepStatistics,
     build_request,
 )
@@ -95,6 +96,11 @@ def finished_forecast(
         id=forecast_id,
         created_at=datetime.now(UTC),
         request=request,
+        sampling=Sampling(
+            temperature=0.6 if request.temperature == "auto" else request.temperature,
+            top_p=0.9 if request.top_p == "auto" else request.top_p,
+            top_k=request.top_k,
+        ),
         provenance=Provenance(
             snapshot_id=request.snapshot_id,
             snapshot_sha256=window.content_hash(),

@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from services.cli.common import as_json_option, errors_in_one_line, now_ms, print_json, stores
+from services.cli.common import NumberOrAuto, as_json_option, errors_in_one_line, now_ms, print_json, stores
 from services.cli.tables import show_forecast
 from shared.adhoc_forecasts import ask_for_forecasts, cancel_forecast, read_wishes
 from shared.errors import KronosLiveError, RequestError
@@ -35,8 +35,8 @@ POLL_S = 0.2
 @click.option("--horizon", type=int, help="Candles ahead.")
 @click.option("--history", type=int, help="Candles that the model reads.")
 @click.option("--num-samples", type=int, help="Paths to draw.")
-@click.option("--temperature", type=float, help="Above 0; below 1 sharpens and narrows the bands.")
-@click.option("--top-p", type=float, help="Share of probability kept, above 0, to 1.")
+@click.option("--temperature", type=NumberOrAuto(), help="Above 0; below 1 sharpens and narrows the bands; or auto.")
+@click.option("--top-p", type=NumberOrAuto(), help="Share of probability kept, above 0, to 1; or auto.")
 @click.option("--top-k", type=int, help="Tokens kept, 0 for no limit.")
 @click.option("--target-error", type=float, help="Draw until the upside probability is this sure, such as 0.05.")
 @click.option("--seed", type=int, help="The same seed on the same snapshot gives the same paths.")

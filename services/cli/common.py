@@ -56,6 +56,20 @@ def errors_in_one_line(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+class NumberOrAuto(click.ParamType[Any]):
+    """A number, or auto: what suits the model. Bounds are for whoever reads the wish."""
+
+    name = "number|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "auto" or isinstance(value, float):
+            return value
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor auto.", param, ctx)
+
+
 def now_ms() -> int:
     return time.time_ns() // 1_000_000
 

@@ -126,11 +126,12 @@ def _rate(default: float) -> Callable[[Command], Command]:
 )
 @errors_in_one_line
 def train(tokenizer_config: Path | None, model_config: Path | None, name: str, as_json: bool, **options: Any) -> None:
+    from services.inference.checkpoint_card import CardSampling
     from services.inference.training import train as story
     from services.inference.training.sizes import read_configs
 
     configs = read_configs(tokenizer_config, model_config)
-    setting, stretches = _setting(name, options)
+    setting, stretches = _setting(name, CardSampling(temperature=1.0, top_p=1.0), options)  # the model's own opinion
     for_tokenizer, for_model = (
         _recipe(setting, options, options[part], "") for part in ("tokenizer_steps", "model_steps")
     )
@@ -156,11 +157,12 @@ def train(tokenizer_config: Path | None, model_config: Path | None, name: str, a
 @click.option("--lora-rank", default=0, type=click.IntRange(0, 256), show_default=True, help="0 trains all weights.")
 @errors_in_one_line
 def fine_tune(base: str, as_json: bool, lora_rank: int, steps: int, tokenizer_steps: int, **options: Any) -> None:
+    from services.inference.checkpoint_card import read_card
     from services.inference.training import train as story
     from services.inference.weights import WEIGHTS_FILE, sha256_of
 
     name, folders = _base(base)
-    setting, stretches = _setting(name, options)
+    setting, stretches = _setting(name, read_card(folders[0]).sampling, options)
     if setting.out.resolve() == folders[0].parent.resolve():
         raise RequestError(f"--out {setting.out} holds the checkpoint that is begun with: choose another folder.")
     given = " ".join([*(sha256_of(folder / WEIGHTS_FILE)[:12] for folder in folders), f"rank {lora_rank}"])
@@ -186,7 +188,7 @@ def _base(base: str) -> tuple[str, tuple[Path, Path]]:
     return held[0], (Path(base) / held[0], Path(base) / known_model(held[0]).tokenizer.name)
 
 
-def _setting(name: str, options: dict[str, Any]) -> tuple[Any, Any]:
+def _setting(name: str, sampling: Any, options: dict[str, Any]) -> tuple[Any, Any]:
     """What is learned from and where it goes; and the klines themselves."""
     import torch
 
@@ -223,6 +225,7 @@ def _setting(name: str, options: dict[str, Any]) -> tuple[Any, Any]:
         options["out"],
         name,
         known_model(name).tokenizer.name,
+        sampling,
         resolve_device(options["device"]),
         options["compiled"],
     )

@@ -14,6 +14,7 @@ from typing import Literal
 
 import torch
 
+from services.inference.checkpoint_card import Card, read_card
 from services.inference.hub import HubError, HubFolder, fetch
 from services.inference.model.kronos import Kronos
 from services.inference.model.tokenizer import KronosTokenizer
@@ -116,6 +117,7 @@ class ModelDescription:
     published: bool  # both files are, byte for byte, the published ones
     max_context: int  # what the model can read and the settings allow
     device: torch.device
+    card: Card
     stands_in_for: str | None = None  # the configured model that could not be had
     why: str | None = None  # and the reason
 
@@ -260,6 +262,7 @@ def _load(known: KnownModel, found: _Found, policy: ModelPolicy, device: torch.d
         published=(sha256, tokenizer_sha256) == (known.model.sha256, known.tokenizer.sha256),
         max_context=min(known.max_context, policy.max_context),
         device=device,
+        card=read_card(found.model),
         stands_in_for=found.stands_in_for,
         why=found.why,
     )

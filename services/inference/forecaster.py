@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from services.inference import garch
 from services.inference.baselines import Baselines, state_baselines
 from services.inference.calibration import recalibrate
+from services.inference.checkpoint_card import Card
 from services.inference.checkpoints import ModelDescription, load_model, model_policy
 from services.inference.context import Context, prepare_context
 from services.inference.engine import Engine, pack
@@ -46,13 +47,14 @@ from shared.forecasts import (
     PathsInfo,
     Probability,
     Provenance,
+    Sampling,
     StepStatistics,
     forecaster_of,
 )
 from shared.klines import CLOSE, COLUMNS, Interval, KlineWindow, utc
 from shared.logs import get_logger
 from shared.queue_overview import LoadedModel
-from shared.settings import SHORTEST_HISTORY, Settings
+from shared.settings import SHORTEST_HISTORY, Settings, Temperature, TopP
 from shared.statistics import Share
 
 log = get_logger(__name__)
@@ -116,7 +118,8 @@ class Forecaster:
         times = hour * np.arange(history, dtype=np.int64)
         context = self._context(model, np.ones((history, len(COLUMNS))), times, hour, WARM_UP_HORIZON)
         sampling = self._settings.sampling
-        options = SamplingOptions(sampling.num_samples, sampling.temperature, sampling.top_k, sampling.top_p, seed=0)
+        drawn = _sampling(sampling.temperature, sampling.top_p, sampling.top_k, model.card)
+        options = SamplingOptions(sampling.num_samples, drawn.temperature, drawn.top_k, drawn.top_p, seed=0)
         sample_paths(model.engine, context, options)
         with_garch = garch.load()
         log.info(
@@ -178,7 +181,8 @@ class Forecaster:
         self, model: ReadyModel, tasks: Sequence[Task], contexts: Sequence[Context], clock: _Clock, report: Report
     ) -> list[Made]:
         request = tasks[0].request
-        choice = Choice(request.temperature, request.top_k, request.top_p)
+        sampling = _sampling(request.temperature, request.top_p, request.top_k, model.card)
+        choice = Choice(sampling.temperature, sampling.top_k, sampling.top_p)
         sampler = PathSampler(model.engine, contexts, choice, [task.request.seed for task in tasks])
 
         def progress(done: int, total: int) -> None:
@@ -199,7 +203,7 @@ class Forecaster:
         made = []
         for task, context, summary, paths, plain in zip(tasks, contexts, statistics, panel, baselines, strict=True):
             provenance = self._provenance(task, model, context, clock, len(tasks))
-            forecast = _recalibrated(_record(task, context, summary, provenance, plain.stated), task)
+            forecast = _recalibrated(_record(task, context, summary, sampling, provenance, plain.stated), task)
             made.append(Made(forecast, paths.astype(np.float32), plain.draws))
         return made
 
@@ -274,6 +278,7 @@ class Forecaster:
                 tokenizer_name=model.tokenizer_name,
                 tokenizer_sha256=model.tokenizer_sha256,
                 published=model.published,
+                trained_until_ms=model.card.trained_until_ms,
             ),
             model_stands_in_for=model.stands_in_for,
             model_stands_in_because=model.why,
@@ -289,6 +294,16 @@ class Forecaster:
             code_version=code_version(),
             timings_s=clock.finished(),
         )
+
+
+def _sampling(temperature: Temperature, top_p: TopP, top_k: int, card: Card) -> Sampling:
+    """With the card's words where auto was asked for."""
+    suits = card.sampling
+    return Sampling(
+        temperature=suits.temperature if temperature == "auto" else temperature,
+        top_p=suits.top_p if top_p == "auto" else top_p,
+        top_k=top_k,
+    )
 
 
 def panel_shape(request: ForecastRequest) -> Hashable | None:
@@ -369,6 +384,7 @@ def _record(
     task: Task,
     context: Context,
     statistics: PathStatistics,
+    sampling: Sampling,
     provenance: Provenance,
     baselines: Sequence[Baseline],
 ) -> Forecast:
@@ -378,6 +394,7 @@ def _record(
         id=task.forecast_id,
         created_at=datetime.now(UTC),
         request=request,
+        sampling=sampling,
         provenance=provenance,
         last_open_time_ms=window.last_open_time_ms,
         last_close=window.last_close,
@@ -395,7 +412,7 @@ def _record(
 
 def _recalibrated(forecast: Forecast, task: Task) -> Forecast:
     """With what its scored forerunners taught beside it, where there were enough."""
-    learned = task.learned.get(forecaster_of(task.request, forecast.provenance.model))
+    learned = task.learned.get(forecaster_of(forecast))
     if learned is None:
         return forecast
     return forecast.model_copy(update={"recalibrated": recalibrate(forecast, learned)})

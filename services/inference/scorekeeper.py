@@ -30,7 +30,8 @@ from shared.logs import get_logger
 # A venue that has gone away may come back and tell what happened; after this long nobody waits for it any more.
 LONGEST_WAIT_MS = 7 * 86_400_000
 SHA256_HEAD = 12
-# What a model may have seen: the published ones were trained on data to early 2024, the bundled one's card says which.
+# What a model may have seen where its card does not say: the published ones were trained on data to early 2024; forecasts of
+# the bundled one that were stored before cards were read, on data to the end of 2024.
 PUBLISHED_TRAINED_UNTIL_MS = int(datetime(2024, 6, 1, tzinfo=UTC).timestamp() * 1000)
 BUNDLED_TRAINED_UNTIL_MS = int(datetime(2025, 1, 1, tzinfo=UTC).timestamp() * 1000)
 
@@ -98,12 +99,12 @@ def enter(
         horizon=request.horizon,
         history=request.history,
         num_samples=forecast.paths.shape[0],
-        temperature=request.temperature,
-        top_p=request.top_p,
-        top_k=request.top_k,
+        temperature=forecast.sampling.temperature,
+        top_p=forecast.sampling.top_p,
+        top_k=forecast.sampling.top_k,
         model=model.name,
         model_sha256=model.sha256[:SHA256_HEAD],
-        forecaster=forecaster_of(forecast.request, model),
+        forecaster=forecaster_of(forecast),
         seen_in_training=may_have_seen(model, forecast.open_times_ms[0]),
         scored_at_ms=now_ms,
         closes=[None if np.isnan(close) else float(close) for close in outcome.closes],
@@ -114,9 +115,11 @@ def enter(
 
 
 def may_have_seen(model: ModelIdentity, at_ms: int) -> bool:
-    """Whether a model may have been trained on the candle that opens at `at_ms` (UTC ms). Of weights that are neither
-    published nor bundled nothing is known; they are taken to descend from the published ones.
+    """Whether a model may have been trained on the candle that opens at `at_ms` (UTC ms). Of weights whose card does not
+    say nothing is known; they are taken to descend from the published ones.
     """
+    if model.trained_until_ms is not None:
+        return at_ms < model.trained_until_ms
     return at_ms < (BUNDLED_TRAINED_UNTIL_MS if model.source == "bundled" else PUBLISHED_TRAINED_UNTIL_MS)
 
 

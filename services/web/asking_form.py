@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from shared.forecasts import LONGEST_HORIZON
 from shared.klines import Interval
-from shared.settings import MODEL_NAMES, SHORTEST_HISTORY, Settings, longest_horizon
+from shared.settings import MODEL_NAMES, SHORTEST_HISTORY, Settings, Temperature, TopP, longest_horizon
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,8 @@ class AskingForm:
     longest_history: int
     paths: int
     most_paths: int
-    temperature: float
-    top_p: float
+    temperature: Temperature
+    top_p: TopP
     model: str
     needs_token: bool
     intervals: tuple[str, ...] = tuple(Interval)

@@ -75,7 +75,7 @@ class Records:
         request, made_by = forecast.request, forecast.provenance
         if made_by.origin == "uploaded":
             return None
-        return self.read(request.symbol, request.interval, made_by.origin, forecaster_of(request, made_by.model))
+        return self.read(request.symbol, request.interval, made_by.origin, forecaster_of(forecast))
 
     def origins(self, symbol: str, interval: Interval) -> dict[ShownBook, int]:
         """How many entries each of the series' ledgers has; those that have none are left out."""

@@ -39,7 +39,7 @@ def test_an_empty_body_asks_for_the_configured_forecast(web: httpx.Client, redis
     request = enqueued_request(redis, job["id"])
     configured = settings()
     assert (request.symbol, request.horizon, request.history, request.num_samples) == ("BTCUSDT", 24, 360, 30)
-    assert (request.temperature, request.top_p, request.top_k) == (0.6, 0.9, 0)
+    assert (request.temperature, request.top_p, request.top_k) == ("auto", "auto", 0)
     assert (request.model, request.model_is_default) == (configured.model.model_name, True)
     assert (request.snapshot_id, request.scheduled) == (snapshot_id, False)
 

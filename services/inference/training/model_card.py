@@ -8,13 +8,12 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from services.inference.checkpoint_card import CARD_FILE
 from services.inference.training.kline_files import Stretch
 from services.inference.training.train import Outcome, Setting, Trained
 from services.inference.training.windows import WindowSource
 from services.inference.weights import WEIGHTS_FILE, sha256_of
 from shared.klines import Interval, utc
-
-CARD_FILE = "MODEL_CARD.md"
 
 
 def write_card(setting: Setting, outcome: Outcome, stretches: Sequence[Stretch], interval: Interval, base: str) -> Path:
@@ -22,7 +21,8 @@ def write_card(setting: Setting, outcome: Outcome, stretches: Sequence[Stretch],
     split, model = setting.split, setting.out / setting.model_name
     symbols = sorted({stretch.symbol for stretch in stretches})
     parts = [
-        f"---\ntrained_until: {utc(split.until_ms)}\n---",
+        f"---\nsampling: {{temperature: {setting.sampling.temperature:g}, top_p: {setting.sampling.top_p:g}}}\n"
+        f"trained_until: {utc(split.validated_until_ms).replace(' ', 'T')}  # validation included\n---",
         f"# {setting.model_name}" + (f", fine-tuned from {base}" if base else ", trained from random weights"),
         f"Made by Kronos Live {version('kronos-live')} with torch {version('torch')} on {platform.machine()}, "
         f"{setting.device}, {datetime.now(UTC):%Y-%m-%d}. Nothing here says that it forecasts well: score it with "

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import torch
 
+from services.inference.checkpoint_card import CardSampling
 from services.inference.model.config import KronosConfig, TokenizerConfig
 from services.inference.model.kronos import FixedEmbedding, Kronos
 from services.inference.model.tokenizer import KronosTokenizer
@@ -47,6 +48,7 @@ class Setting:
     out: Path
     model_name: str
     tokenizer_name: str
+    sampling: CardSampling  # for the card: what suits it
     device: torch.device
     compiled: bool = False
     save_every_s: float = SAVE_EVERY_S

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from services.inference.forecaster import Forecaster, Task
 from services.inference.path_sampler import PHASES
 from services.inference.precisions import precisions_of
 from shared.errors import CheckpointError, RequestError
+from shared.forecasts import Forecast, Sampling, forecaster_of
 from shared.settings import Settings, load_settings
 from tests.builders import forecast_request, kline_window
 from tests.tiny_models import write_tiny_models
@@ -202,3 +204,30 @@ def test_ten_thousand_paths_are_drawn_in_groups(settings: Settings) -> None:
     made = Forecaster(settings).forecast(Task("f", request, kline_window(100)), silence)
     assert made.paths.shape == (10_000, 2, 6)
     assert made.forecast.upside.of == 10_000
+
+
+def test_auto_is_what_the_card_says_and_the_usual_where_it_says_nothing(settings: Settings) -> None:
+    """The record says what was asked and how it was drawn; the same numbers asked for outright give the same paths."""
+    window, asked = kline_window(), forecast_request(num_samples=3, horizon=4, temperature="auto", top_p="auto")
+    without_card = Forecaster(settings).forecast(Task("f", asked, window), silence)
+    assert without_card.forecast.request.temperature == "auto"
+    assert without_card.forecast.sampling == Sampling(temperature=0.6, top_p=0.9, top_k=0)
+    card = settings.model.local_dir / settings.model.model_name / "MODEL_CARD.md"
+    card.write_text("---\nsampling: {temperature: 1.3, top_p: 0.8}\ntrained_until: 2025-02-01T00:00:00Z\n---\n")
+    by_card = Forecaster(settings).forecast(Task("f", asked, window), silence)
+    assert by_card.forecast.sampling == Sampling(temperature=1.3, top_p=0.8, top_k=0)
+    assert by_card.forecast.provenance.model.trained_until_ms == 1_738_368_000_000
+    outright = asked.model_copy(update={"temperature": 1.3, "top_p": 0.8})
+    np.testing.assert_array_equal(
+        by_card.paths, Forecaster(settings).forecast(Task("f", outright, window), silence).paths
+    )
+    assert forecaster_of(by_card.forecast) != forecaster_of(without_card.forecast)
+    partly = asked.model_copy(update={"temperature": 2.0})
+    assert Forecaster(settings).forecast(Task("f", partly, window), silence).forecast.sampling.top_p == 0.8
+
+
+def test_a_record_of_before_there_was_auto_was_sampled_as_was_asked(settings: Settings) -> None:
+    asked = forecast_request(num_samples=2, horizon=4, temperature=0.7, top_p=0.9)
+    made = Forecaster(settings).forecast(Task("f", asked, kline_window()), silence).forecast
+    stored = made.model_dump(mode="json", exclude={"sampling"})
+    assert Forecast.model_validate_json(json.dumps(stored)) == made

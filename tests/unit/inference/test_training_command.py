@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,11 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
-import yaml
 from click.testing import CliRunner, Result
 from redis import Redis
 
 from services.cli import main
+from services.inference.checkpoint_card import read_card
 from services.inference.checkpoints import ModelPolicy, load_model
 from services.inference.training.kline_sources import read_sources
 from services.inference.training.time_split import split_by_time
@@ -80,7 +81,9 @@ def test_a_trained_checkpoint_is_served_and_tuned_further(klines: Path, configs:
     assert (loaded.source, loaded.kronos.config) == ("local", MODEL)
     card = (out / "Kronos-nano" / "MODEL_CARD.md").read_text()
     assert loaded.sha256 in card
-    assert str(yaml.safe_load(card.split("---")[1])["trained_until"]).startswith("2025-01-10 00:00")
+    head = read_card(out / "Kronos-nano")
+    assert (head.sampling.temperature, head.sampling.top_p) == (1.0, 1.0)
+    assert head.trained_until == datetime(2025, 1, 16, tzinfo=UTC), "what chose the weights counts as seen"
     log = [json.loads(line) for line in (out / "Kronos-nano" / LOG_FILE).read_text().splitlines()]
     assert [line["step"] for line in log if "validation" in line] == [0, 2, 4, 6]
 

@@ -19,7 +19,7 @@ def test_the_defaults_are_those_of_the_original_demo() -> None:
     )
     assert settings.model.local_dir == Path("../Kronos_model")
     sampling = settings.sampling
-    assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.num_samples) == (0.6, 0.9, 0, 30)
+    assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.num_samples) == ("auto", "auto", 0, 30)
     data = settings.data
     assert (data.symbol, data.interval, data.history_window) == ("BTCUSDT", "1h", 360)
     assert (data.forecast_horizon, data.volatility_window) == (24, 24)

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from services.cli.common import NumberOrAuto
 from shared.klines import Interval
 from shared.settings import MODEL_NAMES
 
@@ -47,8 +48,8 @@ OPTIONS = (
     click.option("--paths", type=click.IntRange(2), help="[default: sampling.num_samples]"),
     click.option("--history", type=click.IntRange(64), help="Candles known. [default: data.history_window]"),
     click.option("--horizon", type=click.IntRange(1), help="Candles forecast. [default: data.forecast_horizon]"),
-    click.option("--temperature", type=click.FloatRange(0, 5, min_open=True), help="[default: sampling.temperature]"),
-    click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), help="[default: sampling.top_p]"),
+    click.option("--temperature", type=NumberOrAuto(), help="Or auto. [default: sampling.temperature]"),
+    click.option("--top-p", type=NumberOrAuto(), help="Or auto. [default: sampling.top_p]"),
     click.option("--jobs", type=click.IntRange(1, 256), help="Processes here that share the cores. [default: 1]"),
     click.option(
         "--workers", is_flag=True, help="Have the workers of the queue compute, when no forecast waits for them."

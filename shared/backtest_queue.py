@@ -42,9 +42,10 @@ LINE_TTL_S = 3_600  # for whoever handed out the moment to collect it, or to com
 ENDED_JOB_TTL_S = 600  # shorter, so that a job that has ended well has its line
 GONE = {RqStatus.FAILED, RqStatus.STOPPED, RqStatus.CANCELED}
 
-# Takes a job out of the queue with all that belongs to it, unless a worker has begun it.
+# Takes a job out of the queue, unless a worker has begun it. The candles stay until they expire: another backtest may be
+# handing out the same moment, and has stored them already.
 _CALL_OFF = """
-if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 1 then redis.call('DEL', KEYS[2], KEYS[3]) return 1 end
+if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 1 then redis.call('DEL', KEYS[2]) return 1 end
 return 0
 """
 
@@ -153,7 +154,7 @@ class BacktestQueue:
     def call_off(self, job_ids: Sequence[str]) -> int:
         """Take out of the queue what no worker has begun; returns how many."""
         return sum(
-            int(self._call_off(keys=[self._queue.key, Job.key_for(one), _known_key(one)], args=[one]))
+            int(self._call_off(keys=[self._queue.key, Job.key_for(one)], args=[one]))
             for one in job_ids
         )
 

@@ -48,7 +48,7 @@ def test_the_record_speaks_chinese(open_page: OpenPage, web_address: str) -> Non
     page.goto(f"{web_address}/track-record")
     expect(page.get_by_role("heading", level=1)).to_have_text("预测记录 BTCUSDT 1h")
     words = {word.lower() for word in re.findall(r"\b[A-Za-z]{2,}\b", page.locator("main").inner_text())}
-    commands = "live backtest file temperature seed ledger"
+    commands = "live backtest symbol temperature seed ledger"
     assert words <= set(f"btcusdt kronos small crps ewma garch brier pit top csv parquet json utc {commands}".split())
 
 

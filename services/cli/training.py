@@ -82,6 +82,13 @@ def data_options(command: Command) -> Command:
         click.option(
             "--patience", default=8, type=click.IntRange(0), show_default=True, help="Validations; 0 for no end."
         ),
+        click.option(
+            "--mirrored",
+            default=0.0,
+            type=click.FloatRange(0, 1),
+            show_default=True,
+            help="Share of windows that are turned upside down, so that no trend of the past is learned.",
+        ),
         click.option("--seed", default=1, type=click.IntRange(0), show_default=True),
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
         click.option("--threads", type=click.IntRange(1), help="CPU threads. [default: all cores]"),
@@ -249,6 +256,7 @@ def _recipe(setting: Any, options: dict[str, Any], steps: int, given: str) -> An
         bfloat16=precision == "bfloat16" or (precision == "auto" and setting.device.type == "cuda"),
         validate_every=options["validate_every"],
         patience=options["patience"],
+        mirrored=options["mirrored"],
         given=f"klines {setting.split.digest()} {given}".strip(),
     )
 

@@ -63,7 +63,9 @@ def fit_model(
         return s1, s2
 
     def step_loss(step: int) -> tuple[Tensor, dict[str, float]]:
-        batch = source.draw(np.random.default_rng([recipe.seed, step]), recipe.batch, history).to(device)
+        batch = source.draw(np.random.default_rng([recipe.seed, step]), recipe.batch, history, recipe.mirrored).to(
+            device
+        )
         s1, s2 = mean_losses(batch, _position_weights(batch, HISTORY_WEIGHT))
         return (s1 + s2) / 2, {"s1": s1.item(), "s2": s2.item()}
 

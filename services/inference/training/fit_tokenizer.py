@@ -43,7 +43,9 @@ def fit_tokenizer(
         return tokenizer_loss(batch.candles, rebuild(batch.candles), tokenizer.config, weights)
 
     def step_loss(step: int) -> tuple[Tensor, dict[str, float]]:
-        loss = loss_of(source.draw(np.random.default_rng([recipe.seed, step]), recipe.batch, history).to(device))
+        loss = loss_of(
+            source.draw(np.random.default_rng([recipe.seed, step]), recipe.batch, history, recipe.mirrored).to(device)
+        )
         return loss.total, {"coarse_mse": loss.coarse.item(), "full_mse": loss.full.item()}
 
     @torch.no_grad()

@@ -23,4 +23,5 @@ class Recipe:
     clip_norm: float = 1.0
     validate_every: int = 0
     patience: int = 0
+    mirrored: float = 0.0  # share of the windows
     given: str = ""

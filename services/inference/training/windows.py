@@ -19,6 +19,7 @@ from torch import Tensor
 from services.inference.context import normalise, time_features
 from services.inference.training.kline_files import Stretch
 from shared.errors import KlineError
+from shared.klines import AMOUNT, CLOSE, HIGH, LOW, OPEN, VOLUME
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,11 +65,16 @@ class WindowSource:
             found.update(np.ascontiguousarray(rows).tobytes())
         return found.hexdigest()
 
-    def draw(self, generator: np.random.Generator, count: int, history: tuple[int, int]) -> WindowBatch:
-        """`count` windows; the history of each is drawn evenly from `history` (shortest, longest), both included."""
+    def draw(
+        self, generator: np.random.Generator, count: int, history: tuple[int, int], mirrored: float = 0.0
+    ) -> WindowBatch:
+        """`count` windows; the history of each is drawn evenly from `history` (shortest, longest), both included. A share of
+        `mirrored` shows the price of the quote currency in the base one: what rose falls.
+        """
         starts = self._starts[generator.integers(len(self._starts), size=count)]
         histories = generator.integers(history[0], history[1] + 1, size=count)
-        return self._batch(starts, histories)
+        mirror = generator.random(count) < mirrored if mirrored else np.zeros(count, dtype=bool)
+        return self._batch(starts, histories, mirror)
 
     def evenly(self, count: int, history: int) -> WindowBatch:
         """`count` windows spread evenly over all starts, for measuring: the same ones every time."""
@@ -81,14 +87,28 @@ class WindowSource:
             starts = self._starts[picks[first : first + size]]
             yield self._batch(starts, np.full(len(starts), history))
 
-    def _batch(self, starts: NDArray[np.int64], histories: NDArray[np.int64]) -> WindowBatch:
+    def _batch(
+        self, starts: NDArray[np.int64], histories: NDArray[np.int64], mirror: NDArray[np.bool_] | None = None
+    ) -> WindowBatch:
         rows = starts[:, None] + np.arange(self.length)
+        windows = self._values[rows]
+        for place in np.flatnonzero(mirror) if mirror is not None else ():
+            windows[place] = mirrored_window(windows[place])
         candles = np.stack(
-            [normalise_window(window, int(size)) for window, size in zip(self._values[rows], histories, strict=True)]
+            [normalise_window(window, int(size)) for window, size in zip(windows, histories, strict=True)]
         )
         return WindowBatch(
             torch.from_numpy(candles), torch.from_numpy(time_features(self._times[rows])), torch.from_numpy(histories)
         )
+
+
+def mirrored_window(window: NDArray[np.float64]) -> NDArray[np.float64]:
+    """window (t, 6) with each price p as first_open^2 / p, so that log returns change their sign and nothing else; the
+    amount follows the price."""
+    mirrored = window.copy()
+    mirrored[:, [OPEN, HIGH, LOW, CLOSE]] = window[0, OPEN] ** 2 / window[:, [OPEN, LOW, HIGH, CLOSE]]
+    mirrored[:, AMOUNT] *= mirrored[:, :VOLUME].mean(axis=1) / window[:, :VOLUME].mean(axis=1)
+    return mirrored
 
 
 def normalise_window(window: NDArray[np.float64], history: int) -> NDArray[np.float32]:

@@ -10,9 +10,9 @@ import pytest
 
 from services.inference.context import prepare_context
 from services.inference.training.kline_files import Stretch, find_kline_files, read_stretches
-from services.inference.training.windows import WindowSource, normalise_window
+from services.inference.training.windows import WindowSource, mirrored_window, normalise_window
 from shared.errors import KlineError
-from shared.klines import Interval
+from shared.klines import Interval, find_defects
 from tests.builders import START_MS, kline_values
 
 HOUR = Interval.H1.ms
@@ -111,3 +111,20 @@ def test_the_same_generator_draws_the_same_windows() -> None:
 def test_stretches_shorter_than_a_window_are_refused() -> None:
     with pytest.raises(KlineError, match="the longest stretch has 30"):
         WindowSource([stretch(30)], length=64)
+
+
+def test_a_mirrored_window_falls_where_it_rose_and_stays_a_window_of_candles() -> None:
+    window = stretch(60).values
+    mirrored = mirrored_window(window)
+    np.testing.assert_allclose(np.diff(np.log(mirrored[:, 3])), -np.diff(np.log(window[:, 3])))
+    assert find_defects(START_MS + HOUR * np.arange(60), mirrored, Interval.H1) == []
+    np.testing.assert_allclose(mirrored[:, 5] / mirrored[:, :4].mean(axis=1), window[:, 5] / window[:, :4].mean(axis=1))
+    np.testing.assert_array_equal(mirrored[:, 4], window[:, 4])
+    np.testing.assert_allclose(mirrored_window(mirrored), window)
+
+
+def test_half_of_the_windows_are_mirrored_where_that_is_asked() -> None:
+    source = WindowSource([stretch(400)], length=40)
+    plain, turned = (source.draw(np.random.default_rng(1), 200, (20, 30), share).candles for share in (0.0, 0.5))
+    same = [bool((one == other).all()) for one, other in zip(plain, turned, strict=True)]
+    assert 70 < sum(same) < 130

@@ -38,7 +38,9 @@ from shared.settings import QueueSettings
 
 BACKTEST_JOB = "services.inference.jobs.forecast_past"
 KNOWN_TTL_S = 86_400  # longer than any of the few moments that are handed out at a time should wait
-LINE_TTL_S = 3_600  # for whoever handed out the moment to collect it, or to come back after an interruption
+# For whoever handed out the moment to collect it, or to come back after an interruption; no longer, since workers with other
+# weights may be started meanwhile, which the job's id does not tell.
+LINE_TTL_S = 900
 ENDED_JOB_TTL_S = 600  # shorter, so that a job that has ended well has its line
 GONE = {RqStatus.FAILED, RqStatus.STOPPED, RqStatus.CANCELED}
 
@@ -153,10 +155,7 @@ class BacktestQueue:
     @redis_errors_translated()
     def call_off(self, job_ids: Sequence[str]) -> int:
         """Take out of the queue what no worker has begun; returns how many."""
-        return sum(
-            int(self._call_off(keys=[self._queue.key, Job.key_for(one)], args=[one]))
-            for one in job_ids
-        )
+        return sum(int(self._call_off(keys=[self._queue.key, Job.key_for(one)], args=[one])) for one in job_ids)
 
     @redis_errors_translated()
     def workforce(self, now_ms: int) -> Workforce:

@@ -82,6 +82,10 @@ class Plan:
             "temperature": wish.temperature or sampling.temperature,
             "top_p": wish.top_p or sampling.top_p,
             "top_k": sampling.top_k,
+            "target_error": sampling.target_error,
+            "volatility_window": data.volatility_window,
+            "max_context": self.settings.model.max_context,
+            "overflow": self.settings.model.overflow,
         }
 
 

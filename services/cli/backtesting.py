@@ -84,9 +84,13 @@ def backtest(source: str, as_json: bool, seed_ledger: bool, **options: Any) -> N
             f"kronos-live: stopped; what is there is kept in '{folder}', and the same command goes on.", err=True
         )
         sys.exit(INTERRUPTED)
-    entries = walk_forward(lines, [origin.known.values[:, CLOSE] for origin in origins])
+    _refuse_several_forecasters([line.entry for line in lines])
+    entries = [line.entry for line in lines]
+    if settings.calibration.enabled:
+        entries = walk_forward(lines, [origin.known.values[:, CLOSE] for origin in origins])
     reported = [entry for entry in entries if entry.last_open_time_ms + series.interval.ms >= plan.reported_from_ms]
-    _refuse_several_forecasters(reported)
+    if not reported:
+        raise RequestError("None of the moments lies from --from on: --windows ends before it, so name more of them.")
     record = track_record(reported)
     if record is None:
         raise RequestError("None of the forecasts could be scored, so there is nothing to report.")

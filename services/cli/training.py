@@ -138,7 +138,7 @@ def train(tokenizer_config: Path | None, model_config: Path | None, name: str, a
     from services.inference.training.sizes import read_configs
 
     configs = read_configs(tokenizer_config, model_config)
-    setting, stretches = _setting(name, CardSampling(temperature=1.0, top_p=1.0), options)  # the model's own opinion
+    setting, stretches = _setting(name, CardSampling(temperature=1.0, top_p=1.0), 0, options)  # the model's own opinion
     for_tokenizer, for_model = (
         _recipe(setting, options, options[part], "") for part in ("tokenizer_steps", "model_steps")
     )
@@ -165,11 +165,13 @@ def train(tokenizer_config: Path | None, model_config: Path | None, name: str, a
 @errors_in_one_line
 def fine_tune(base: str, as_json: bool, lora_rank: int, steps: int, tokenizer_steps: int, **options: Any) -> None:
     from services.inference.checkpoint_card import read_card
+    from services.inference.scorekeeper import PUBLISHED_TRAINED_UNTIL_MS
     from services.inference.training import train as story
     from services.inference.weights import WEIGHTS_FILE, sha256_of
 
     name, folders = _base(base)
-    setting, stretches = _setting(name, read_card(folders[0]).sampling, options)
+    card = read_card(folders[0])
+    setting, stretches = _setting(name, card.sampling, card.trained_until_ms or PUBLISHED_TRAINED_UNTIL_MS, options)
     if setting.out.resolve() == folders[0].parent.resolve():
         raise RequestError(f"--out {setting.out} holds the checkpoint that is begun with: choose another folder.")
     given = " ".join([*(sha256_of(folder / WEIGHTS_FILE)[:12] for folder in folders), f"rank {lora_rank}"])
@@ -195,7 +197,7 @@ def _base(base: str) -> tuple[str, tuple[Path, Path]]:
     return held[0], (Path(base) / held[0], Path(base) / known_model(held[0]).tokenizer.name)
 
 
-def _setting(name: str, sampling: Any, options: dict[str, Any]) -> tuple[Any, Any]:
+def _setting(name: str, sampling: Any, seen_until_ms: int, options: dict[str, Any]) -> tuple[Any, Any]:
     """What is learned from and where it goes; and the klines themselves."""
     import torch
 
@@ -233,6 +235,7 @@ def _setting(name: str, sampling: Any, options: dict[str, Any]) -> tuple[Any, An
         name,
         known_model(name).tokenizer.name,
         sampling,
+        seen_until_ms,
         resolve_device(options["device"]),
         options["compiled"],
     )

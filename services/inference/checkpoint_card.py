@@ -57,7 +57,10 @@ def read_card(folder: Path) -> Card:
         if not head.startswith("---\n"):
             return Card()
         return Card.model_validate(yaml.safe_load(head.split("---\n", 2)[1]) or {})
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         wrong = error.errors()[0] if isinstance(error, ValidationError) else None
         where = f"{'.'.join(map(str, wrong['loc'])) or 'it'} is {wrong['input']!r}" if wrong else "it cannot be read"
-        raise CheckpointError(f"The head of {file} is wrong: {where}; correct or remove the card.") from None
+        raise CheckpointError(
+            f"The head of {file} is wrong: {where}; write it as sampling: {{temperature: 1, "
+            f"top_p: 1}} and trained_until: 2025-01-01T00:00:00Z, or remove the card."
+        ) from None

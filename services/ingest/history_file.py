@@ -43,7 +43,7 @@ class HistoryFile:
     def reached(self) -> Reached | None:
         """How far it goes; None where there is nothing yet. Raises RequestError where another series lies there."""
         file = self._folder / STATE
-        if not file.exists():
+        if not file.exists() or not self.path.exists():
             return None
         reached = Reached.model_validate_json(file.read_text())
         if (reached.symbol, reached.interval) != self._series:

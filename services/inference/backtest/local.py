@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
 from threading import Thread
@@ -16,6 +17,7 @@ from services.inference.memory import keep_freed_memory
 from services.inference.past_forecasts import forecast_and_score
 from services.inference.processors import cores_available
 from shared.backtest_queue import Line, Moment
+from shared.errors import KronosLiveError
 from shared.settings import Settings
 
 AHEAD = 4  # moments handed out beyond those that are worked on
@@ -49,7 +51,14 @@ def _together(moments: Sequence[Moment], settings: Settings, jobs: int) -> Itera
                 return
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for one in done:
-                yield one.result()
+                try:
+                    line = one.result()
+                except BrokenProcessPool:
+                    raise KronosLiveError(
+                        "A process of the backtest was killed, perhaps for want of memory: run the same command again, which "
+                        "goes on where this one was, with fewer --jobs."
+                    ) from None
+                yield line
 
 
 @contextmanager

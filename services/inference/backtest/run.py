@@ -14,6 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+from pydantic import ValidationError
 
 from services.inference.backtest.origins import Origin
 from shared.backtest_queue import Line, Moment
@@ -30,7 +31,12 @@ Maker = Callable[[Sequence[Moment]], Generator[Line, None, None]]
 def check_plan(described: Mapping[str, object], folder: Path) -> None:
     """Only a run of the same plan may go on with a folder's lines. Raises RequestError where another's lie there."""
     file = folder / PLAN
-    theirs = json.loads(file.read_text()) if file.exists() else described
+    try:
+        theirs = json.loads(file.read_text()) if file.exists() else described
+    except ValueError:
+        raise RequestError(
+            f"'{file}' cannot be read: choose another folder, or delete this one to begin anew."
+        ) from None
     for name, value in described.items():
         if theirs.get(name) != value:
             raise RequestError(
@@ -42,7 +48,9 @@ def check_plan(described: Mapping[str, object], folder: Path) -> None:
 def keep_plan(described: Mapping[str, object], folder: Path) -> None:
     """Note in a folder what its lines will be forecasts of."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / PLAN).write_text(json.dumps(described, indent=2, sort_keys=True) + "\n")
+    draft = folder / f"{PLAN}.draft"
+    draft.write_text(json.dumps(described, indent=2, sort_keys=True) + "\n")
+    draft.replace(folder / PLAN)
 
 
 def run(
@@ -57,8 +65,14 @@ def run(
     there. Returns all lines in time. Raises KronosLiveError as `make` does.
     """
     there = {line.forecast.id: line for line in read_lines(folder)}
-    lines = {name: there[name] for name in map(forecast_id, origins) if name in there}
-    waiting = [moment_of(origin, wishes, settings) for origin in origins if forecast_id(origin) not in lines]
+    moments = [moment_of(origin, wishes, settings) for origin in origins]
+    lines = {one.forecast_id: there[one.forecast_id] for one in moments if one.forecast_id in there}
+    if any(lines[one.forecast_id].forecast.request != one.request for one in moments if one.forecast_id in lines):
+        raise RequestError(
+            f"'{folder}' holds forecasts that were asked for otherwise, or of other klines: choose another folder, or delete "
+            f"it to begin anew."
+        )
+    waiting = [one for one in moments if one.forecast_id not in lines]
     tell(len(lines))
     with (folder / LINES).open("a", encoding="utf-8") as file, closing(make(waiting)) as made:
         for line in made:
@@ -80,7 +94,12 @@ def read_lines(folder: Path) -> list[Line]:
     whole, _, rest = file.read_bytes().rpartition(b"\n")
     if rest:
         file.write_bytes(whole + b"\n" if whole else b"")
-    return [Line.model_validate_json(line) for line in whole.splitlines()]
+    try:
+        return [Line.model_validate_json(line) for line in whole.splitlines()]
+    except ValidationError:
+        raise RequestError(
+            f"'{file}' holds what another version wrote, or somebody changed: choose another folder, or delete it."
+        ) from None
 
 
 def forecast_id(origin: Origin) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,10 @@ def read_stretches(path: Path, interval: Interval) -> list[Stretch]:
 
     Amount is the file's quote volume; where it has none, volume times the mean of open, high, low and close.
     """
+    _refuse_other_interval(path, interval)
     times, values = _read_rows(path)
+    if len(times) > 1 and np.median(np.abs(np.diff(times))) != interval.ms:
+        raise KlineError(f"'{path}' does not hold candles of {interval}: most of its rows do not lie that far apart.")
     o, h, low, c = values[:, 0], values[:, 1], values[:, 2], values[:, 3]
     sound = (
         np.isfinite(values).all(axis=1)
@@ -68,6 +72,10 @@ def read_stretches(path: Path, interval: Interval) -> list[Stretch]:
         & (times % interval.ms == 0)
     )
     times, values = times[sound], values[sound]
+    if not len(times):
+        raise KlineError(
+            f"'{path}' holds no candle that keeps the rules: prices above 0, the high highest, the low lowest."
+        )
     steps = np.diff(times)
     if (steps <= 0).any():
         raise KlineError(f"The rows of '{path}' must ascend in open_time without repeating; sort the file first.")
@@ -77,6 +85,13 @@ def read_stretches(path: Path, interval: Interval) -> list[Stretch]:
         Stretch(symbol, part_times, part_values)
         for part_times, part_values in zip(np.split(times, cuts), np.split(values, cuts), strict=True)
     ]
+
+
+def _refuse_other_interval(path: Path, interval: Interval) -> None:
+    """Where the name says one, as in BTCUSDT-15m.csv."""
+    named = path.name.split(".")[0].split("-")[1:2]
+    if named and named[0] in set(Interval) and named[0] != interval:
+        raise KlineError(f"'{path}' says in its name that its candles are of {named[0]}, but {interval} was asked for.")
 
 
 def _read_rows(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -95,10 +110,10 @@ def _read_csv(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
             reader = csv.DictReader(lines)
             names = _columns_of(path, reader.fieldnames or ())
             rows = list(_numbers(reader, names))
-    except (OSError, EOFError, UnicodeDecodeError, ValueError, TypeError) as error:
+        table = np.array([row[1] for row in rows], dtype=np.float64).reshape(-1, len(names))
+        return np.array([row[0] for row in rows], dtype=np.int64), table
+    except (OSError, EOFError, ValueError, TypeError, OverflowError, csv.Error, zlib.error) as error:
         raise KlineError(f"'{path}' cannot be read as CSV klines: {error}.") from error
-    table = np.array([row[1] for row in rows], dtype=np.float64).reshape(-1, len(names))
-    return np.array([row[0] for row in rows], dtype=np.int64), table
 
 
 def _read_parquet(path: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -1,6 +1,6 @@
 """Low-rank adaptation (LoRA, Hu et al., arXiv 2106.09685): train a small addition to each projection, and nothing else.
 
-While it trains, a linear layer's weight W reads as W + up @ down / rank, with W held still; `merge` leaves the sum in its
+While it trains, a linear layer's weight W reads as W + ALPHA / rank * up @ down, with W held still; `merge` leaves the sum in its
 place, so that a checkpoint has the published layout and costs nothing more to run.
 """
 
@@ -18,8 +18,9 @@ class _LowRank(nn.Module):
         super().__init__()
         rows, columns = weight.shape
         self.scale = ALPHA / rank
-        self.down = nn.Parameter(torch.randn(rank, columns) * columns**-0.5)
-        self.up = nn.Parameter(torch.zeros(rows, rank))  # so that it starts as what it was
+        down = torch.randn(rank, columns) * columns**-0.5  # drawn on the CPU, so that a seed means the same anywhere
+        self.down = nn.Parameter(down.to(weight.device))
+        self.up = nn.Parameter(torch.zeros(rows, rank, device=weight.device))  # so that it starts as what it was
 
     def forward(self, weight: Tensor) -> Tensor:
         return weight + self.scale * (self.up @ self.down)

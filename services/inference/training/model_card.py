@@ -19,14 +19,15 @@ from shared.klines import Interval, utc
 def write_card(setting: Setting, outcome: Outcome, stretches: Sequence[Stretch], interval: Interval, base: str) -> Path:
     """Beside the model; `base` names the checkpoint that it began with, empty for none."""
     split, model = setting.split, setting.out / setting.model_name
+    seen_until_ms = max(split.validated_until_ms, setting.seen_until_ms)
     symbols = sorted({stretch.symbol for stretch in stretches})
     parts = [
         f"---\nsampling: {{temperature: {setting.sampling.temperature:g}, top_p: {setting.sampling.top_p:g}}}\n"
-        f"trained_until: {utc(split.validated_until_ms).replace(' ', 'T')}  # validation included\n---",
+        f"trained_until: {utc(seen_until_ms).replace(' ', 'T')}  # validation included\n---",
         f"# {setting.model_name}" + (f", fine-tuned from {base}" if base else ", trained from random weights"),
         f"Made by Kronos Live {version('kronos-live')} with torch {version('torch')} on {platform.machine()}, "
         f"{setting.device}, {datetime.now(UTC):%Y-%m-%d}. Nothing here says that it forecasts well: score it with "
-        f"`kronos-live backtest` on klines after {utc(split.validated_until_ms)}.",
+        f"`kronos-live backtest` on klines after {utc(seen_until_ms)}.",
         "## Data",
         f"Klines of {interval} of {', '.join(symbols)}. Learned from: {_windows(split.learned)} that close by "
         f"{utc(split.until_ms)}. Validated on: {_windows(split.validated)}, scored on what follows the first "

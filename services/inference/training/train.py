@@ -6,11 +6,13 @@ options stood. Knows nothing of command lines; where klines come from is `kline_
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -28,7 +30,7 @@ from services.inference.training.time_split import TimeSplit
 from services.inference.training.token_entropy import TokenEntropy, token_entropy
 from services.inference.training.tokenizer_quality import TokenizerQuality, tokenizer_quality
 from services.inference.training.training_log import LOG_FILE, TrainingLog, both
-from services.inference.weights import load_kronos, load_tokenizer
+from services.inference.weights import WEIGHTS_FILE, load_kronos, load_tokenizer, sha256_of
 
 STATE = "state"
 
@@ -49,6 +51,7 @@ class Setting:
     model_name: str
     tokenizer_name: str
     sampling: CardSampling  # for the card: what suits it
+    seen_until_ms: int  # the first moment that the checkpoint begun with had not seen; 0 for a new one
     device: torch.device
     compiled: bool = False
     save_every_s: float = SAVE_EVERY_S
@@ -142,7 +145,7 @@ def _fit_tokenizer(tokenizer: KronosTokenizer, setting: Setting, recipe: Recipe,
         tokenizer,
         setting.split.learned,
         setting.history,
-        recipe,
+        _with_all_given(recipe, setting, tokenizer.config.to_dict()),
         setting.out / STATE / f"{setting.tokenizer_name}.safetensors",
         both(tell("tokenizer"), TrainingLog(folder / LOG_FILE).report),
         validated=setting.split.validated,
@@ -167,7 +170,7 @@ def _fit_model(
         tokenizer,
         setting.split.learned,
         setting.history,
-        recipe,
+        _with_all_given(recipe, setting, model.config.to_dict(), tokenizer=_sha256(setting, setting.tokenizer_name)),
         setting.out / STATE / f"{setting.model_name}.safetensors",
         both(tell("model"), TrainingLog(folder / LOG_FILE).report),
         validated=setting.split.validated,
@@ -179,6 +182,16 @@ def _fit_model(
         merge_low_rank(model)
     write_checkpoint(model.cpu(), folder)
     return Trained(fitted, recipe, count, trainable, time.monotonic() - started)
+
+
+def _with_all_given(recipe: Recipe, setting: Setting, config: dict[str, Any], tokenizer: str = "") -> Recipe:
+    """The recipe with a name for all that decides the result beside it, so that no run goes on under other conditions."""
+    named = json.dumps([config, setting.history, setting.known, tokenizer], sort_keys=True)
+    return replace(recipe, given=f"{recipe.given} rest {hashlib.sha256(named.encode()).hexdigest()[:16]}".strip())
+
+
+def _sha256(setting: Setting, name: str) -> str:
+    return sha256_of(setting.out / name / WEIGHTS_FILE)
 
 
 def _to_be_trained(module: AnyModule) -> AnyModule:

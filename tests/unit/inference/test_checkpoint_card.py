@@ -38,6 +38,8 @@ def test_where_a_card_says_nothing_the_usual_holds(tmp_path: Path, text: str | N
         ("sampling: {temp: 1}", "sampling.temp is 1"),
         ("trained_until: 2025-01-01T00:00:00", "trained_until is"),
         ("- a list", "it is ['a list']"),
+        ("trained_until: 2025-13-45", "it cannot be read"),
+        ("sampling: " + "[" * 2_000, "it cannot be read"),
         ("sampling: {", "it cannot be read"),
         ("sampling: !!python/object/apply:os.system ['true']", "it cannot be read"),
     ],

@@ -207,3 +207,24 @@ def test_a_source_that_is_neither_a_file_nor_a_series_is_named(redis: Redis) -> 
 def test_a_symbol_may_come_once_only(klines: Path, redis: Redis) -> None:
     with pytest.raises(KlineError, match="BTCUSDT comes from"):
         read_sources([str(klines), str(klines.parent)], Interval.H1, lambda: KlineStore(redis, keep=10))
+
+
+def test_a_model_does_not_go_on_with_the_tokens_of_another_tokenizer(klines: Path, tmp_path: Path) -> None:
+    command = ["fine-tune", klines, "--out", tmp_path / "out", *QUICK, *DAYS, "--steps", 2]
+    assert run(*command).exit_code == 0
+    result = run(*command, "--tokenizer-steps", 2)
+    assert result.exit_code == 1
+    assert "was begun with given klines" in result.stderr
+
+
+def test_what_the_first_weights_had_seen_stays_seen(klines: Path, tmp_path: Path) -> None:
+    """Tuned on January 2025; its base has learned until the end of 2024, and the one after that until July."""
+    base = tmp_path / "base"
+    assert run("fine-tune", klines, "--out", base, *QUICK, *DAYS, "--steps", 2).exit_code == 0
+    assert read_card(base / "Kronos-nano").trained_until == datetime(2025, 1, 16, tzinfo=UTC)
+    card = base / "Kronos-nano" / "MODEL_CARD.md"
+    card.write_text(card.read_text().replace("2025-01-16T00:00:00Z", "2025-07-01T00:00:00Z"))
+    assert (
+        run("fine-tune", klines, "--from", base, "--out", tmp_path / "out", *QUICK, *DAYS, "--steps", 2).exit_code == 0
+    )
+    assert read_card(tmp_path / "out" / "Kronos-nano").trained_until == datetime(2025, 7, 1, tzinfo=UTC)

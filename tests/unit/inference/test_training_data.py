@@ -128,3 +128,19 @@ def test_half_of_the_windows_are_mirrored_where_that_is_asked() -> None:
     plain, turned = (source.draw(np.random.default_rng(1), 200, (20, 30), share).candles for share in (0.0, 0.5))
     same = [bool((one == other).all()) for one, other in zip(plain, turned, strict=True)]
     assert 70 < sum(same) < 130
+
+
+def test_candles_of_another_interval_are_refused_by_name_and_by_their_times(tmp_path: Path) -> None:
+    quarters = [f"{START_MS + HOUR // 4 * number},10,12,9,11,5" for number in range(9)]
+    with pytest.raises(KlineError, match="says in its name that its candles are of 15m, but 1h was asked for"):
+        read_stretches(write_klines(tmp_path / "BTCUSDT-15m.csv.gz", quarters), Interval.H1)
+    with pytest.raises(KlineError, match="does not hold candles of 1h"):
+        read_stretches(write_klines(tmp_path / "BTCUSDT-1h.csv.gz", quarters), Interval.H1)
+
+
+@pytest.mark.parametrize(
+    "row", [f"{10**30},10,12,9,11,5", f"{START_MS},10,12,9,11,{'5' * 140_000}", f"{START_MS},0,0,0,0,0"]
+)
+def test_rows_that_no_venue_writes_are_told_in_a_sentence(tmp_path: Path, row: str) -> None:
+    with pytest.raises(KlineError, match="BTCUSDT-1h"):
+        read_stretches(write_klines(tmp_path / "BTCUSDT-1h.csv.gz", [row]), Interval.H1)

@@ -43,7 +43,7 @@ class HistoryFile:
     def reached(self) -> Reached | None:
         """How far it goes; None where there is nothing yet. Raises RequestError where another series lies there."""
         file = self._folder / STATE
-        if not file.exists() or not self.path.exists():
+        if not file.exists():
             return None
         reached = Reached.model_validate_json(file.read_text())
         if (reached.symbol, reached.interval) != self._series:
@@ -51,7 +51,7 @@ class HistoryFile:
                 f"'{self._folder}' holds klines of {reached.symbol} {reached.interval}, not of {self._series}: choose "
                 f"another folder."
             )
-        return reached
+        return reached if self.path.exists() else None
 
     def begin(self, venue: str, from_ms: int) -> Reached:
         self._folder.mkdir(parents=True, exist_ok=True)

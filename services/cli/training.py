@@ -89,6 +89,11 @@ def data_options(command: Command) -> Command:
             show_default=True,
             help="Share of windows that are turned upside down, so that no trend of the past is learned.",
         ),
+        click.option(
+            "--muon/--adamw",
+            default=None,
+            help="Muon for the blocks' matrices, or AdamW for all. [default: Muon in train, AdamW in fine-tune]",
+        ),
         click.option("--seed", default=1, type=click.IntRange(0), show_default=True),
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
         click.option("--threads", type=click.IntRange(1), help="CPU threads. [default: all cores]"),
@@ -260,6 +265,7 @@ def _recipe(setting: Any, options: dict[str, Any], steps: int, given: str) -> An
         validate_every=options["validate_every"],
         patience=options["patience"],
         mirrored=options["mirrored"],
+        muon=not given if options["muon"] is None else options["muon"],  # what it gains was measured on new weights
         given=f"klines {setting.split.digest()} {given}".strip(),
     )
 

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from services.inference.training.optimisers import block_projections
+
 ALPHA = 16.0  # the addition's weight is ALPHA / rank
 
 
@@ -30,18 +32,12 @@ def add_low_rank(module: nn.Module, rank: int) -> int:
     """Hold all of `module` still but additions of `rank` to the projections of its transformer blocks. Returns how many
     numbers are left to train."""
     module.requires_grad_(False)
-    for layer in _projections(module):
+    for layer in block_projections(module):
         parametrize.register_parametrization(layer, "weight", _LowRank(layer.weight, rank))
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
 
 def merge_low_rank(module: nn.Module) -> None:
     """Put the sums in the weights' places."""
-    for layer in _projections(module):
+    for layer in block_projections(module):
         parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
-
-
-def _projections(module: nn.Module) -> list[nn.Linear]:
-    """The linear layers of attention and feed-forward: those of blocks, which stand in lists."""
-    blocks = [block for part in module.children() if isinstance(part, nn.ModuleList) for block in part]
-    return [layer for block in blocks for layer in block.modules() if isinstance(layer, nn.Linear)]

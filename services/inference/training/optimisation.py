@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from services.inference.training.optimisers import optimisers_for
 from services.inference.training.recipe import Recipe
 from services.inference.training.training_state import Position, restore, save
 from shared.errors import CheckpointError
@@ -80,14 +81,14 @@ def fit(
     """
     if not recipe.validate_every:
         validate = None
-    optimiser = _optimiser(module, recipe)
-    position = restore(module, optimiser, recipe, state)
+    optimisers = optimisers_for(module, recipe)
+    position = restore(module, optimisers, recipe, state)
     if validate and position.step == 0:
         position = _validated(position, module, validate, recipe, report, seconds_left=math.nan)
     clock = _Clock(position.step)
     module.train()
     while position.step < recipe.steps and not position.ended:
-        loss, parts = _one_step(module, optimiser, step_loss, recipe, position.step)
+        loss, parts = _one_step(module, optimisers, step_loss, recipe, position.step)
         position = position.after_step()
         left = clock.seconds_left(position.step, recipe.steps)
         if position.step % REPORT_EVERY == 0 or position.step == recipe.steps:
@@ -95,7 +96,7 @@ def fit(
         if validate and (position.step % recipe.validate_every == 0 or position.step == recipe.steps):
             position = _validated(position, module, validate, recipe, report, left)
         if position.step == recipe.steps or position.ended or clock.since_saved() > save_every_s:
-            save(module, optimiser, recipe, position, state)
+            save(module, optimisers, recipe, position, state)
             clock.saved()
     if position.best_weights:
         module.load_state_dict(position.best_weights)
@@ -139,10 +140,14 @@ class _Clock:
 
 
 def _one_step(
-    module: nn.Module, optimiser: torch.optim.AdamW, step_loss: StepLoss, recipe: Recipe, step: int
+    module: nn.Module,
+    optimisers: Sequence[torch.optim.Optimizer],
+    step_loss: StepLoss,
+    recipe: Recipe,
+    step: int,
 ) -> tuple[float, dict[str, float]]:
     torch.manual_seed(recipe.seed * 1_000_003 + step)  # dropout must not depend on where a run was interrupted
-    for group in optimiser.param_groups:
+    for group in (group for optimiser in optimisers for group in optimiser.param_groups):
         group["lr"] = learning_rate(step, recipe)
     device = next(module.parameters()).device.type
     with torch.autocast(device, dtype=torch.bfloat16, enabled=recipe.bfloat16):
@@ -151,16 +156,9 @@ def _one_step(
         raise CheckpointError(
             f"The loss is {loss.item()} at step {step}; lower --learning-rate (now {recipe.learning_rate:g}) and train anew."
         )
-    optimiser.zero_grad(set_to_none=True)
+    module.zero_grad(set_to_none=True)
     loss.backward()
     nn.utils.clip_grad_norm_(module.parameters(), recipe.clip_norm)
-    optimiser.step()
+    for optimiser in optimisers:
+        optimiser.step()
     return loss.item(), parts
-
-
-def _optimiser(module: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW; only matrices decay."""
-    matrices = [p for p in module.parameters() if p.requires_grad and p.ndim > 1]
-    others = [p for p in module.parameters() if p.requires_grad and p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.95))

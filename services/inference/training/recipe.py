@@ -24,4 +24,5 @@ class Recipe:
     validate_every: int = 0
     patience: int = 0
     mirrored: float = 0.0  # share of the windows
+    muon: bool = False  # for the matrices of the blocks
     given: str = ""

@@ -1,4 +1,4 @@
-"""Where a training run stands, in one safetensors file: weights, AdamW's moments, the best weights so far, and the step.
+"""Where a training run stands, in one safetensors file: weights, what optimisers remember, the best weights so far, and the step.
 
 The file appears whole or not at all. Knows nothing of what is trained.
 """
@@ -6,6 +6,7 @@ The file appears whole or not at all. Knows nothing of what is trained.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from services.inference.training.recipe import Recipe
 from shared.errors import CheckpointError
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
+Optimisers = Sequence[torch.optim.Optimizer]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +43,13 @@ class Position:
         return replace(self, ended=True)
 
 
-def save(module: nn.Module, optimiser: torch.optim.AdamW, recipe: Recipe, position: Position, path: Path) -> None:
+def save(module: nn.Module, optimisers: Optimisers, recipe: Recipe, position: Position, path: Path) -> None:
     tensors = {f"weights/{name}": tensor.contiguous() for name, tensor in module.state_dict().items()}
     tensors |= {f"best/{name}": tensor.contiguous() for name, tensor in (position.best_weights or {}).items()}
-    for name, parameter in module.named_parameters():
-        if parameter in optimiser.state:
-            tensors |= {f"{moment}/{name}": optimiser.state[parameter][moment] for moment in MOMENTS}
+    for optimiser in optimisers:
+        for name, parameter in module.named_parameters():
+            remembered = optimiser.state.get(parameter, {})
+            tensors |= {f"remembered/{what}/{name}": tensor for what, tensor in remembered.items()}
     facts = {name: value for name, value in vars(position).items() if name != "best_weights"}
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".unfinished")
@@ -56,8 +58,8 @@ def save(module: nn.Module, optimiser: torch.optim.AdamW, recipe: Recipe, positi
     unfinished.replace(path)
 
 
-def restore(module: nn.Module, optimiser: torch.optim.AdamW, recipe: Recipe, path: Path) -> Position:
-    """Load a saved state into module and optimiser; where there is none, the start. Raises CheckpointError."""
+def restore(module: nn.Module, optimisers: Optimisers, recipe: Recipe, path: Path) -> Position:
+    """Load a saved state into module and optimisers; where there is none, the start. Raises CheckpointError."""
     if not path.exists():
         return Position()
     try:
@@ -75,11 +77,17 @@ def restore(module: nn.Module, optimiser: torch.optim.AdamW, recipe: Recipe, pat
         raise CheckpointError(
             f"'{path}' is the state of a module of another shape; remove the file to start anew."
         ) from None
-    for name, parameter in module.named_parameters():
-        if f"exp_avg/{name}" in tensors:
-            moments = {moment: tensors[f"{moment}/{name}"].to(device) for moment in MOMENTS}
-            optimiser.state[parameter] = {"step": torch.tensor(float(position.step)), **moments}
+    parameters = dict(module.named_parameters())
+    for key, tensor in _named("remembered/", tensors).items():
+        what, name = key.split("/", 1)
+        owner = next(one for one in optimisers if _moves(one, parameters[name]))
+        # AdamW counts its steps on the CPU, wherever the weights are.
+        owner.state[parameters[name]][what] = tensor if what == "step" else tensor.to(device)
     return replace(position, best_weights=_named("best/", tensors) or None)
+
+
+def _moves(optimiser: torch.optim.Optimizer, parameter: nn.Parameter) -> bool:
+    return any(one is parameter for group in optimiser.param_groups for one in group["params"])
 
 
 def _named(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

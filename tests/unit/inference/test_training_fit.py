@@ -21,6 +21,7 @@ from services.inference.training.fit_model import fit_model, next_token_losses
 from services.inference.training.fit_tokenizer import fit_tokenizer
 from services.inference.training.low_rank import add_low_rank, merge_low_rank
 from services.inference.training.optimisation import Progress, Report, learning_rate
+from services.inference.training.optimisers import optimisers_for
 from services.inference.training.recipe import Recipe
 from services.inference.training.sizes import NANO_MODEL, NANO_TOKENIZER
 from services.inference.training.tokenizer_loss import assignment_entropies, tokenizer_loss
@@ -90,7 +91,7 @@ def test_the_model_learns_more_than_how_often_each_token_occurs(source: WindowSo
     assert losses.s2.mean() < unigram_entropy(s2[:, 1:], 3)
 
 
-@pytest.mark.parametrize("what", ["tokenizer", "model", "low rank"])
+@pytest.mark.parametrize("what", ["tokenizer", "model", "low rank", "muon"])
 def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(
     what: str, source: WindowSource, tmp_path: Path
 ) -> None:
@@ -101,7 +102,7 @@ def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(
             raise KeyboardInterrupt
 
     def run(name: str, report: Report = quiet, seed: int = 3) -> torch.nn.Module:
-        recipe = dataclasses.replace(RECIPE, seed=seed, validate_every=10)
+        recipe = dataclasses.replace(RECIPE, seed=seed, validate_every=10, muon=what == "muon")
         state, more = (
             tmp_path / f"{name}.safetensors",
             {"validated": source, "validated_history": 32, "save_every_s": 0},
@@ -178,6 +179,19 @@ def test_low_rank_additions_start_at_nothing_train_alone_and_merge() -> None:
     torch.testing.assert_close(losses(model), changed)
     assert model.state_dict().keys() == before.state_dict().keys()
     assert not torch.allclose(changed, losses(before))
+
+
+def test_muon_moves_the_matrices_of_blocks_and_adamw_all_else() -> None:
+    model = small_model()
+    muon, adamw = optimisers_for(model, dataclasses.replace(RECIPE, muon=True))
+    moved, rest = (
+        {id(one) for group in optimiser.param_groups for one in group["params"]} for optimiser in (muon, adamw)
+    )
+    in_blocks = {id(one) for name, one in model.named_parameters() if name.startswith("transformer.") and one.ndim > 1}
+    assert moved == in_blocks
+    assert rest == {id(one) for one in model.parameters()} - in_blocks
+    (alone,) = optimisers_for(small_model(), RECIPE)
+    assert isinstance(alone, torch.optim.AdamW)
 
 
 def test_a_state_of_another_recipe_is_refused(source: WindowSource, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from services.inference.training.tokenizer_loss import TokenizerLoss, tokenizer_
 from services.inference.training.windows import WindowBatch, WindowSource
 
 # A candle's four prices say more to a reader than its volume, which is noisier and would take most of the bits.
-COLUMN_WEIGHTS = (1.3, 1.3, 1.3, 1.3, 0.4, 0.4)
+COLUMN_WEIGHTS = (1.45, 1.45, 1.45, 1.45, 0.1, 0.1)
 VALIDATION_WINDOWS = 256
 
 

@@ -1,6 +1,6 @@
 """The configurations of Kronos-nano, the small checkpoint that comes with the project.
 
-Its tokens have 8 + 8 bits; tokenizer and model together are small enough to lie beside the code.
+Its tokens have 10 + 10 bits; tokenizer and model together are small enough to lie beside the code.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ NANO_TOKENIZER = TokenizerConfig(
     ffn_dropout_p=0.0,
     attn_dropout_p=0.0,
     resid_dropout_p=0.0,
-    s1_bits=8,
-    s2_bits=8,
+    s1_bits=10,
+    s2_bits=10,
     beta=0.05,
     gamma0=1.0,
     gamma=1.1,
     # At 0.05 the entropy terms vanish beside the reconstruction and half of the codes stay unused (docs/training.md).
     zeta=10.0,
-    group_size=8,
+    group_size=10,
 )
 
 NANO_MODEL = KronosConfig(
-    s1_bits=8,
-    s2_bits=8,
+    s1_bits=10,
+    s2_bits=10,
     n_layers=4,
     d_model=128,
     n_heads=4,

@@ -58,7 +58,7 @@ forecasts. Forecasts of a time that the model may have been trained on are left 
 def backtest(source: str, as_json: bool, seed_ledger: bool, **options: Any) -> None:
     from services.cli.backtest_plan import plan_of
     from services.cli.backtest_showing import show_record, warnings_of
-    from services.cli.backtest_source import gaps_in_words, source_of
+    from services.cli.backtest_source import gaps_of, source_of
     from services.inference.backtest.report import write_report, write_scores
     from services.inference.backtest.run import check_plan, keep_plan
     from services.inference.backtest.walk import walk_forward
@@ -97,7 +97,7 @@ def backtest(source: str, as_json: bool, seed_ledger: bool, **options: Any) -> N
     title = f"Backtest of {record.forecaster.model} on {series}" + (
         f" ({history.venue})" if plan.source.file is None else ""
     )
-    gaps = gaps_in_words(history, series.interval, plan.klines_from_ms, plan.until_ms)
+    gaps = gaps_of(history, series.interval, plan.klines_from_ms, plan.until_ms)
     warnings = warnings_of(record, lines, gaps)
     write_report(record, title, warnings, folder / "report.html")
     write_scores(reported, folder / "scores.parquet")

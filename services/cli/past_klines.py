@@ -73,7 +73,10 @@ def klines(
     length = Interval(interval or settings.data.interval)
     from_ms, until_ms = _range(length, first_day, last_day, settings)
     held: list[dict[str, Any]] = []
-    with written_to(out), stopped_in_one_sentence(f"what came is kept in '{out}', and the same command goes on."):
+    with (
+        written_to(out),
+        stopped_in_one_sentence(lambda: f"what came is kept in '{out}', and the same command goes on."),
+    ):
         for symbol in dict.fromkeys(symbols):
             file, kept = _fetch(settings, Series(symbol, length), from_ms, until_ms, out, venue)
             held.append(_told(file, kept, until_ms))

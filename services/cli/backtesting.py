@@ -149,11 +149,11 @@ def _lines(plan: Plan, origins: list[Origin], folder: Path, jobs: int | None, *,
 
 def _refuse_several_forecasters(entries: list[LedgerEntry]) -> None:
     """Workers may have other weights than we have, or have got others while a run was interrupted."""
-    made_by = sorted({f"{entry.model} {entry.model_sha256}" for entry in entries})
+    made_by = sorted({f"{entry.model} {entry.model_sha256} in {entry.dtype}" for entry in entries})
     if len({entry.forecaster for entry in entries}) > 1:
         raise RequestError(
-            f"These forecasts were made by different weights ({', '.join(made_by)}), so they are not one record: let all "
-            f"workers load the same, and begin anew in another folder."
+            f"These forecasts were made by different weights, or in int8 and another dtype ({', '.join(made_by)}), so they "
+            f"are not one record: let all workers load the same, and begin anew in another folder."
         )
 
 

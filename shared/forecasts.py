@@ -444,11 +444,27 @@ def seed_of(forecast_id: str) -> int:
 
 
 def forecaster_of(forecast: Forecast) -> str:
-    """Whose forecasts can be scored and learned from together: those of the same weights, horizon and sampling."""
-    model, drawn = forecast.provenance.model, forecast.sampling
-    sampling = f"{drawn.temperature:g}|{drawn.top_p:g}|{drawn.top_k}"
-    named = f"{model.sha256}|{model.tokenizer_sha256}|{forecast.request.horizon}|{sampling}"
-    return hashlib.sha256(named.encode()).hexdigest()[:16]
+    """Whose forecasts can be scored and learned from together: those of the same weights, horizon, sampling, history and
+    paths, and where the context overflows of the same way to deal with it. float32 and bfloat16 are one, since their forecasts
+    are the same to within sampling error and `auto` chooses by machine; int8 is another.
+    """
+    asked, made_by, drawn = forecast.request, forecast.provenance, forecast.sampling
+    model, sampling = made_by.model, f"{drawn.temperature:g}|{drawn.top_p:g}|{drawn.top_k}"
+    first = _named(f"{model.sha256}|{model.tokenizer_sha256}|{asked.horizon}|{sampling}")
+    paths = f"{asked.num_samples}" + (f" until {asked.target_error:g}" if asked.target_error else "")
+    more = ["int8"] if made_by.dtype == "int8" else []
+    if asked.history + asked.horizon > made_by.max_context:
+        more.append(f"{made_by.overflow} at {made_by.max_context}")
+    return completed_forecaster(first, asked.history, paths, *more)
+
+
+def completed_forecaster(first: str, history: int, paths: str, *more: str) -> str:
+    """Of one that names weights, horizon and sampling alone, as all did before; `more` is what is not as usual."""
+    return _named("|".join([first, str(history), paths, *more]))
+
+
+def _named(what: str) -> str:
+    return hashlib.sha256(what.encode()).hexdigest()[:16]
 
 
 def adhoc_forecast_id() -> str:

@@ -5,6 +5,7 @@ series takes about 10 MB a year.
 
     kronos:ledger:<symbol>:<interval>:<book>          hash forecast id -> LedgerEntry (zlib of JSON)
     kronos:ledger-order:<symbol>:<interval>:<book>    sorted set of those ids by the candle that they follow
+    kronos:ledger-makers:<symbol>:<interval>:<book>   hash forecast id -> forecaster, to find those of one without reading all
 
 Live, recorded and simulated series have a book each, and never mix. What a backtest scored on candles that were fetched from a
 venue has a book of its own beside the live one; on a file's candles it is a record of a recording, and stands with those.
@@ -16,10 +17,11 @@ import zlib
 from collections.abc import Sequence
 from typing import Any, Literal, cast
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, ValidationInfo, model_validator
 from redis import Redis
 
 from shared.contract import Contract
+from shared.forecasts import completed_forecaster
 from shared.klines import IngestedOrigin, Interval, Origin
 from shared.logs import get_logger
 from shared.redis_connection import redis_errors_translated
@@ -29,6 +31,7 @@ from shared.redis_questions import Question, ask_together
 _APPEND = """
 if redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2]) == 0 then return 0 end
 redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
+redis.call('HSET', KEYS[3], ARGV[1], ARGV[4])
 return 1
 """
 
@@ -120,13 +123,28 @@ class LedgerEntry(Contract):
     top_k: int
     model: str
     model_sha256: str = Field(description="the head of the weights' hash")
-    forecaster: str = Field(description="the same for forecasts of the same weights, horizon and sampling")
+    dtype: str | None = Field(None, description="of the model's products; none in entries from before it was noted")
+    forecaster: str = Field(
+        description="the same for forecasts of the same weights, horizon, sampling, history and paths, int8 apart from others"
+    )
     seen_in_training: bool = Field(description="whether the model may have been trained on what followed")
     scored_at_ms: int = Field(description="UTC ms")
     closes: Steps = Field(description="what happened: the close of each step, of the forecast's own venue")
     revised: bool = Field(description="whether the venue has changed the last known candle since")
     problem: str | None = Field(description="what is missing or why it could not be scored, in one sentence")
     scores: Scores | None = Field(description="none where no candle of its venue could be had")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete_forecaster(cls, stored: Any, info: ValidationInfo) -> Any:
+        """Stored before dtype was noted, its forecaster named weights, horizon and sampling alone."""
+        if info.mode == "json" and isinstance(stored, dict) and "dtype" not in stored:
+            try:
+                first, history, paths = stored["forecaster"], int(stored["history"]), str(int(stored["num_samples"]))
+            except (KeyError, TypeError, ValueError):
+                return stored  # its own fields say what is wrong
+            return {**stored, "forecaster": completed_forecaster(str(first), history, paths)}
+        return stored
 
 
 def book_of(entry: LedgerEntry) -> Book:
@@ -146,7 +164,9 @@ class Ledger:
         """Write an entry; False, and nothing is written, where that forecast has one already."""
         keys = _keys(entry.symbol, entry.interval, book_of(entry))
         packed = zlib.compress(entry.model_dump_json().encode(), 9)
-        return bool(self._append(keys=keys, args=[entry.forecast_id, packed, entry.last_open_time_ms]))
+        return bool(
+            self._append(keys=keys, args=[entry.forecast_id, packed, entry.last_open_time_ms, entry.forecaster])
+        )
 
     @redis_errors_translated()
     def missing(self, symbol: str, interval: Interval, book: Book, forecast_ids: Sequence[str]) -> list[str]:
@@ -174,11 +194,39 @@ class Ledger:
         """Those that follow a candle which opened from `from_ms` on and before `until_ms` (UTC ms), at most the `newest` of
         them, oldest first.
         """
-        entries, order = _keys(symbol, interval, book)
+        order = _keys(symbol, interval, book)[1]
         end = "+inf" if until_ms is None else f"({until_ms}"
         ids = cast(
             "list[bytes]", self._redis.zrange(order, end, from_ms, desc=True, byscore=True, offset=0, num=newest or -1)
         )[::-1]
+        return self._load(symbol, interval, book, ids)
+
+    @redis_errors_translated()
+    def newest_of_each(self, symbol: str, interval: Interval, book: Book, at_most: int) -> dict[str, list[LedgerEntry]]:
+        """By forecaster, the newest entries of each, oldest first: however many of others lie between."""
+        _, order, makers = _keys(symbol, interval, book)
+        ids = cast("list[bytes]", self._redis.zrange(order, 0, -1))
+        if not ids:
+            return {}
+        named = dict(
+            zip(ids, cast("list[bytes | None]", self._redis.hmget(makers, cast("list[Any]", ids))), strict=True)
+        )
+        if unnamed := [
+            one for one, maker in named.items() if maker is None
+        ]:  # another version did not note whose they are
+            noted = {one.forecast_id: one.forecaster for one in self._load(symbol, interval, book, unnamed)}
+            if noted:
+                self._redis.hset(makers, mapping=cast("Any", noted))
+            named |= {one: noted[one.decode()].encode() for one in unnamed if one.decode() in noted}
+        groups: dict[str, list[bytes]] = {}
+        for one, maker in named.items():
+            if maker is not None:
+                groups.setdefault(maker.decode(), []).append(one)
+        return {maker: self._load(symbol, interval, book, own[-at_most:]) for maker, own in groups.items()}
+
+    def _load(self, symbol: str, interval: Interval, book: Book, ids: Sequence[bytes]) -> list[LedgerEntry]:
+        """In the order of the ids; those that cannot be read are left out."""
+        entries = _keys(symbol, interval, book)[0]
         packed = cast("list[bytes | None]", self._redis.hmget(entries, cast("list[Any]", ids))) if ids else []
         found = (_read(forecast_id, raw) for forecast_id, raw in zip(ids, packed, strict=True))
         return [entry for entry in found if entry is not None]
@@ -217,6 +265,6 @@ def _read(forecast_id: bytes, packed: bytes | None) -> LedgerEntry | None:
         return None
 
 
-def _keys(symbol: str, interval: Interval, book: Book) -> tuple[str, str]:
+def _keys(symbol: str, interval: Interval, book: Book) -> tuple[str, str, str]:
     series = f"{symbol}:{interval}:{book}"
-    return f"kronos:ledger:{series}", f"kronos:ledger-order:{series}"
+    return f"kronos:ledger:{series}", f"kronos:ledger-order:{series}", f"kronos:ledger-makers:{series}"

@@ -56,7 +56,19 @@ def counts_sentence(record: TrackRecord) -> str:
 
 def forecaster_rows(forecasters: Sequence[ForecasterRecord]) -> Rows:
     """Each way of forecasting that was scored, over its own forecasts."""
-    head = ["forecaster", "model", "horizon", "temperature", "top-p", "forecasts", "CRPS", "skill", "80 % band holds"]
+    head = [
+        "forecaster",
+        "model",
+        "horizon",
+        "temperature",
+        "top-p",
+        "history",
+        "paths",
+        "forecasts",
+        "CRPS",
+        "skill",
+        "80 % band holds",
+    ]
     rows = [
         [
             one.forecaster,
@@ -64,6 +76,8 @@ def forecaster_rows(forecasters: Sequence[ForecasterRecord]) -> Rows:
             str(one.horizon),
             f"{one.temperature:g}",
             f"{one.top_p:g}",
+            str(one.history),
+            f"{one.num_samples}{' (int8)' if one.dtype == 'int8' else ''}",
             str(one.forecasts),
             f"{one.crps:.1f}",
             f"{one.skill:+.1%}",

@@ -97,6 +97,9 @@ class ForecasterRecord(Contract):
     temperature: float
     top_p: float
     top_k: int
+    history: int = Field(description="candles that the model was given")
+    num_samples: int = Field(description="paths of its newest forecast")
+    dtype: str | None = Field(description="of its newest forecast; none where it was not noted")
     forecasts: int
     crps: float
     skill: float
@@ -381,6 +384,9 @@ def _forecaster(group: Sequence[LedgerEntry], *, newest: bool) -> ForecasterReco
         temperature=last.temperature,
         top_p=last.top_p,
         top_k=last.top_k,
+        history=last.history,
+        num_samples=last.num_samples,
+        dtype=last.dtype,
         forecasts=len(scores),
         crps=float(np.mean([one.crps for one in scores])),
         skill=skill.value,

@@ -5,16 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
-from services.cli.common import now_ms
+from services.cli.venue_klines import SYMBOL, gaps_between, gaps_in_words, refuse_future, require_ingest
 from services.inference.training.kline_files import Stretch, read_stretches
 from shared.errors import RequestError
-from shared.klines import Interval, Origin, utc
+from shared.klines import Interval, Origin
 from shared.settings import Series, Settings
-
-GAPS_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,7 @@ def source_of(named: str, interval: str | None, settings: Settings) -> Source:
         return Source(_series_of(file), file)
     if "/" in named or "." in named:
         raise RequestError(f"There is no file '{named}': name one that there is, or a symbol such as BTCUSDT.")
-    if not re.fullmatch(r"[A-Z0-9]{2,20}", named):
+    if not SYMBOL.fullmatch(named):
         raise RequestError(f"{named!r} is neither a file nor a symbol: write a symbol as Binance does, as in BTCUSDT.")
     return Source(Series(named, Interval(interval or settings.data.interval)), None)
 
@@ -71,48 +68,20 @@ def read_history(
     """
     if source.file is not None:
         return History(read_stretches(source.file, source.series.interval), "file", "recorded")
-    if until_ms > now_ms():
-        today = utc(Interval.D1.open_time(now_ms()))[:10]
-        last = utc(until_ms - Interval.D1.ms)[:10]
-        raise RequestError(f"--to {last} is not over yet: the last day must be one before {today} (UTC).")
-    if find_spec("httpx") is None or find_spec("services.ingest") is None:
-        raise RequestError(
-            "Klines of a symbol are fetched with httpx and the parts of ingest, which are not installed here: pip install -e "
-            "'.[ingest]' in a checkout, or name a file of klines."
-        )
+    refuse_future("--to", until_ms)
+    require_ingest("or name a file of klines")
     # Only here: a backtest of a file asks no venue.
     from services.ingest.history_file import fetch_history
 
-    file, venue = fetch_history(settings, source.series, from_ms, until_ms, folder, wait=wait, tell=tell)
-    return History(read_stretches(file, source.series.interval), venue, "live")
+    file, reached = fetch_history(settings, source.series, from_ms, until_ms, folder, wait=wait, tell=tell)
+    return History(read_stretches(file, source.series.interval), reached.venue, "live")
 
 
-def gaps_in_words(history: History, interval: Interval, from_ms: int, until_ms: int) -> str | None:
+def gaps_of(history: History, interval: Interval, from_ms: int, until_ms: int) -> str | None:
     """Where candles are missing between two moments (UTC ms), in one sentence; None where all are there."""
-    ends = [from_ms, *(time for part in history.stretches for time in (_first(part), _end(part, interval))), until_ms]
-    gaps = [
-        (max(start, from_ms), min(end, until_ms))
-        for start, end in zip(ends[::2], ends[1::2], strict=True)
-        if min(end, until_ms) - max(start, from_ms) >= interval.ms
-    ]
-    if not gaps:
-        return None
-    missing = sum(end - start for start, end in gaps) // interval.ms
     where = f"at {history.venue}" if history.origin == "live" else "in the file"
-    named = [f"{(end - start) // interval.ms} from {utc(start)}" for start, end in gaps[:GAPS_NAMED]]
-    more = f"; and {len(gaps) - GAPS_NAMED} more gaps" if len(gaps) > GAPS_NAMED else ""
-    return (
-        f"{missing} candles are missing {where} ({'; '.join(named)}{more}); no forecast is made whose history or "
-        f"horizon a gap cuts."
-    )
-
-
-def _first(part: Stretch) -> int:
-    return int(part.open_times_ms[0])
-
-
-def _end(part: Stretch, interval: Interval) -> int:
-    return int(part.open_times_ms[-1]) + interval.ms
+    missing = gaps_in_words(gaps_between(history.stretches, interval, from_ms, until_ms), where)
+    return missing and f"{missing}; no forecast is made whose history or horizon a gap cuts."
 
 
 def _series_of(file: Path) -> Series:

@@ -58,7 +58,7 @@ forecasts. Forecasts of a time that the model may have been trained on are left 
 def backtest(source: str, as_json: bool, seed_ledger: bool, **options: Any) -> None:
     from services.cli.backtest_plan import plan_of
     from services.cli.backtest_showing import show_record, warnings_of
-    from services.cli.backtest_source import gaps_in_words, source_of
+    from services.cli.backtest_source import gaps_of, source_of
     from services.inference.backtest.report import write_report, write_scores
     from services.inference.backtest.run import check_plan, keep_plan
     from services.inference.backtest.walk import walk_forward
@@ -97,7 +97,7 @@ def backtest(source: str, as_json: bool, seed_ledger: bool, **options: Any) -> N
     title = f"Backtest of {record.forecaster.model} on {series}" + (
         f" ({history.venue})" if plan.source.file is None else ""
     )
-    gaps = gaps_in_words(history, series.interval, plan.klines_from_ms, plan.until_ms)
+    gaps = gaps_of(history, series.interval, plan.klines_from_ms, plan.until_ms)
     warnings = warnings_of(record, lines, gaps)
     write_report(record, title, warnings, folder / "report.html")
     write_scores(reported, folder / "scores.parquet")
@@ -149,11 +149,11 @@ def _lines(plan: Plan, origins: list[Origin], folder: Path, jobs: int | None, *,
 
 def _refuse_several_forecasters(entries: list[LedgerEntry]) -> None:
     """Workers may have other weights than we have, or have got others while a run was interrupted."""
-    made_by = sorted({f"{entry.model} {entry.model_sha256}" for entry in entries})
+    made_by = sorted({f"{entry.model} {entry.model_sha256} in {entry.dtype}" for entry in entries})
     if len({entry.forecaster for entry in entries}) > 1:
         raise RequestError(
-            f"These forecasts were made by different weights ({', '.join(made_by)}), so they are not one record: let all "
-            f"workers load the same, and begin anew in another folder."
+            f"These forecasts were made by different weights, or in int8 and another dtype ({', '.join(made_by)}), so they "
+            f"are not one record: let all workers load the same, and begin anew in another folder."
         )
 
 

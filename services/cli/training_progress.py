@@ -49,6 +49,11 @@ class TrainingProgress:
         return report
 
 
+def say(sentence: str) -> None:
+    """Beside the bars, for people."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(sentence)
+
+
 def _time(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

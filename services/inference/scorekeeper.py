@@ -7,7 +7,7 @@ is missing to the next run. How a forecast is scored is in `scoring`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -104,6 +104,7 @@ def enter(
         top_k=forecast.sampling.top_k,
         model=model.name,
         model_sha256=model.sha256[:SHA256_HEAD],
+        dtype=forecast.provenance.dtype,
         forecaster=forecaster_of(forecast),
         seen_in_training=may_have_seen(model, forecast.open_times_ms[0]),
         scored_at_ms=now_ms,
@@ -124,11 +125,11 @@ def may_have_seen(model: ModelIdentity, at_ms: int) -> bool:
 
 
 def learn_anew(ledger: Ledger, calibrations: CalibrationStore, symbol: str, interval: Interval, origin: Origin) -> None:
-    """Save what the newest entries teach, for each forecaster among them. Those of a backtest stand in for live ones as long
+    """Save what the newest entries of each forecaster teach, MOST of each. Those of a backtest stand in for live ones as long
     as these are fewer than MOST, of times before them alone and of none that the model was trained on.
     """
-    own = _by_forecaster(ledger.entries(symbol, interval, origin, newest=MOST))
-    past = _by_forecaster(ledger.entries(symbol, interval, "backtest", newest=MOST) if origin == "live" else [])
+    own = _scored(ledger.newest_of_each(symbol, interval, origin, MOST))
+    past = _scored(ledger.newest_of_each(symbol, interval, "backtest", MOST) if origin == "live" else {})
     for forecaster in own | past:
         entries = own.get(forecaster, [])
         before = _standing_in(past.get(forecaster, []), entries)
@@ -137,13 +138,9 @@ def learn_anew(ledger: Ledger, calibrations: CalibrationStore, symbol: str, inte
             calibrations.save(symbol, interval, origin, forecaster, learned)
 
 
-def _by_forecaster(entries: Sequence[LedgerEntry]) -> dict[str, list[LedgerEntry]]:
-    """Those that have scores."""
-    groups: dict[str, list[LedgerEntry]] = {}
-    for entry in entries:
-        if entry.scores:
-            groups.setdefault(entry.forecaster, []).append(entry)
-    return groups
+def _scored(groups: Mapping[str, Sequence[LedgerEntry]]) -> dict[str, list[LedgerEntry]]:
+    """Those entries that have scores."""
+    return {forecaster: [entry for entry in entries if entry.scores] for forecaster, entries in groups.items()}
 
 
 def _standing_in(past: Sequence[LedgerEntry], live: Sequence[LedgerEntry]) -> list[LedgerEntry]:

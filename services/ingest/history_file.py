@@ -1,7 +1,8 @@
 """A long history on disk: a CSV of klines that grows page by page, and beside it how far it reaches and whose it is.
 
 The CSV is named SYMBOL-INTERVAL.csv and can be handed to anything that reads such files. What was fetched once is not
-asked for again: a fetch that was interrupted goes on where it was, with the same venue.
+asked for again: a fetch that was interrupted goes on where it was, with the same venue. `past_klines.py` makes of it a file
+to keep.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from shared.klines import Interval, utc
 from shared.settings import Series, Settings
 
 STATE = "klines.json"
-HEADER = "open_time,open,high,low,close,volume,quote_volume\n"
+HEADER = "open_time,open,high,low,close,volume,amount\n"
 
 
 class Reached(Contract):
@@ -53,17 +54,19 @@ class HistoryFile:
             )
         return reached if self.path.exists() else None
 
-    def begin(self, venue: str, from_ms: int) -> Reached:
+    def begin(self, venue: str, from_ms: int, until_ms: int, rows: bytes = b"") -> Reached:
+        """With nothing, or with the rows that are there already: all that the venue had up to until_ms."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        self.path.write_text(HEADER)
-        return self._note(venue, from_ms, from_ms)
+        (self._folder / STATE).unlink(missing_ok=True)  # what it said was of another CSV
+        self.path.write_bytes(HEADER.encode() + rows)
+        return self._note(venue, from_ms, until_ms)
 
     def drop_rest(self, reached: Reached) -> None:
         """Cut off what a run that was killed had written and not yet noted."""
-        lines = self.path.read_text().splitlines(keepends=True)
-        noted = [line for line in lines[1:] if line.endswith("\n") and int(line.split(",")[0]) < reached.until_ms]
+        lines = self.path.read_bytes().splitlines(keepends=True)
+        noted = [line for line in lines[1:] if line.endswith(b"\n") and int(line.split(b",")[0]) < reached.until_ms]
         if len(noted) < len(lines) - 1:
-            self.path.write_text("".join([HEADER, *noted]))
+            os.truncate(self.path, sum(map(len, [lines[0], *noted])))  # takes no room, which a full disk has not
 
     def append(self, reached: Reached, page: Page) -> Reached:
         with self.path.open("a", newline="") as file:
@@ -95,8 +98,8 @@ def fetch_history(
     *,
     wait: Callable[[float], None],
     tell: Callable[[int, str], None],
-) -> tuple[Path, str]:
-    """Have a folder hold all that one venue has between two moments (UTC ms); returns the CSV and the venue's name.
+) -> tuple[Path, Reached]:
+    """Have a folder hold all that one venue has between two moments (UTC ms); returns the CSV and what it holds.
 
     No venue is asked where it holds that already. `tell` hears how many candles' time is there, and in words what is
     waited for, if anything. Raises RequestError, UnknownSeriesError or VenueError; what came until then is kept.
@@ -113,7 +116,7 @@ def fetch_history(
         kept.drop_rest(reached)
         report()
         if reached.until_ms >= until_ms:
-            return kept.path, reached.venue
+            return kept.path, reached
     if "recorded" in settings.data.venues:
         raise RequestError(
             "data.venues is recorded, so no venue may be asked for klines: name the file, as in `kronos-live backtest "
@@ -121,7 +124,7 @@ def fetch_history(
         )
     history = History(live_venues_of(settings), series, wait, report)
     if reached is None:
-        reached = kept.begin(history.choose_venue(until_ms), from_ms)
+        reached = kept.begin(history.choose_venue(until_ms), from_ms, from_ms)
     try:
         for page in history.pages(reached.venue, reached.until_ms, until_ms):
             reached = kept.append(reached, page)
@@ -131,7 +134,7 @@ def fetch_history(
             f"{error.message} The klines up to {utc(reached.until_ms)} are kept in '{folder}': the same command goes on from "
             f"there."
         ) from None
-    return kept.path, reached.venue
+    return kept.path, reached
 
 
 def _refuse_earlier(folder: Path, series: Series, reached: Reached, from_ms: int) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from services.cli.backtest_source import History as ReadHistory
-from services.cli.backtest_source import gaps_in_words
+from services.cli.backtest_source import gaps_of
 from services.inference.training.kline_files import read_stretches
 from services.ingest.history import LONGEST_REST_S, PAUSE_S
 from services.ingest.history_file import STATE, fetch_history
@@ -54,7 +54,8 @@ def fetched(
     from_ms: int = FROM_MS,
     until: int = UNTIL_MS,
 ) -> tuple[Path, str]:
-    return fetch_history(settings, series, from_ms, until, folder, wait=clock.wait, tell=silent)
+    file, reached = fetch_history(settings, series, from_ms, until, folder, wait=clock.wait, tell=silent)
+    return file, reached.venue
 
 
 def expected(server: VenueServer, from_ms: int = FROM_MS, until_ms: int = UNTIL_MS) -> np.ndarray:
@@ -75,10 +76,10 @@ def test_every_venue_gives_its_past_without_a_seam(
     urls = {"okx": server.url} if venue == "okx" else {"bybit": server.url} if venue == "bybit" else {}
     settings = ingest_settings(*([] if urls else [server.url]), **urls)
     heard: list[int] = []
-    file, name = fetch_history(
+    file, reached = fetch_history(
         settings, BTC, FROM_MS, UNTIL_MS, tmp_path, wait=clock.wait, tell=lambda done, _: heard.append(done)
     )
-    assert name == venue
+    assert reached.venue == venue
     np.testing.assert_allclose(rows_of(file), expected(server), rtol=1e-9, atol=1e-7)
     assert len(server.asked) == pages + 1, "one more to choose the venue by"
     assert heard == sorted(heard)
@@ -177,7 +178,7 @@ def test_a_gap_stays_one_and_is_named(kind: str, server: VenueServer, clock: Clo
     file, venue = fetched(ingest_settings(server.url), tmp_path, clock)
     stretches = read_stretches(file, Interval.H1)
     assert sum(len(one) for one in stretches) == 2499
-    words = gaps_in_words(ReadHistory(stretches, venue, "live"), Interval.H1, FROM_MS, UNTIL_MS)
+    words = gaps_of(ReadHistory(stretches, venue, "live"), Interval.H1, FROM_MS, UNTIL_MS)
     assert words is not None
     assert words.startswith("1 candles are missing at binance (1 from 2026-11-19 07:00:00Z)")
 
@@ -185,10 +186,10 @@ def test_a_gap_stays_one_and_is_named(kind: str, server: VenueServer, clock: Clo
 def test_a_listing_that_begins_later_is_a_gap_at_the_front(server: VenueServer, clock: Clock, tmp_path: Path) -> None:
     file, venue = fetched(ingest_settings(server.url), tmp_path, clock)
     read = ReadHistory(read_stretches(file, Interval.H1), venue, "live")
-    words = gaps_in_words(read, Interval.H1, FROM_MS - 48 * HOUR_MS, UNTIL_MS)
+    words = gaps_of(read, Interval.H1, FROM_MS - 48 * HOUR_MS, UNTIL_MS)
     assert words is not None
     assert words.startswith("48 candles are missing at binance")
-    assert gaps_in_words(read, Interval.H1, FROM_MS, UNTIL_MS) is None
+    assert gaps_of(read, Interval.H1, FROM_MS, UNTIL_MS) is None
 
 
 def test_a_symbol_that_no_venue_trades_is_named_with_those_written_nearly_alike(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
+import httpx
 import pytest
 from redis import Redis
 
@@ -87,6 +88,23 @@ def test_a_model_that_cannot_be_loaded_fails_at_once_with_a_reason_and_the_worke
     assert "Traceback" not in status.error
     assert status.tries == 1
     assert house.ends("known") == "finished"
+
+
+def test_a_strangers_card_fails_its_forecast_alone_and_comes_to_the_page_as_text(
+    house: House, worker: Service, web: httpx.Client
+) -> None:
+    card = Path(house.environment["KRONOS_MODEL__LOCAL_DIR"]) / "Kronos-mini" / "MODEL_CARD.md"
+    card.write_text("---\nsampling: {<script>alert(1)</script>: 1}\n---\n")
+    house.enqueue("strange", model="Kronos-mini")
+    house.enqueue("known")
+    assert house.ends("strange") == "failed"
+    assert f"The head of {card} is wrong: sampling.'<script>alert(1)</script>' is 1" in str(
+        house.queue.status("strange").error
+    )
+    assert house.ends("known") == "finished"
+    page = web.get("/forecasts/strange", headers={"Accept": "text/html"}).text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "<script>alert" not in page
 
 
 def test_a_snapshot_that_is_gone_is_named(house: House, worker: Service) -> None:

@@ -28,7 +28,14 @@ def seed_ledger(redis: Redis, entries: Sequence[LedgerEntry]) -> Seeded:
     """Of one series and one origin, at least one. Done twice it adds nothing twice. Raises StoreUnavailableError."""
     ledger, first = Ledger(redis), entries[0]
     unseen = [entry for entry in entries if not entry.seen_in_training]
-    added = sum([ledger.add(_named_by_forecaster(entry)) for entry in unseen])
+    # By what they are and not by their ids alone, which named the forecaster in another way before.
+    there = {
+        (one.last_open_time_ms, one.forecaster)
+        for one in ledger.entries(first.symbol, first.interval, book_of(first))
+        if one.made_for == "backtest"
+    }
+    new = [entry for entry in unseen if (entry.last_open_time_ms, entry.forecaster) not in there]
+    added = sum([ledger.add(_named_by_forecaster(entry)) for entry in new])
     learn_anew(ledger, CalibrationStore(redis), first.symbol, first.interval, first.origin)
     return Seeded(added, len(entries) - len(unseen), book_of(first))
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from services.inference.training.recipe import Recipe
+from services.inference.training.safe_saving import save_whole
 from shared.errors import CheckpointError
 
 Optimisers = Sequence[torch.optim.Optimizer]
@@ -44,18 +44,17 @@ class Position:
 
 
 def save(module: nn.Module, optimisers: Optimisers, recipe: Recipe, position: Position, path: Path) -> None:
-    tensors = {f"weights/{name}": tensor.contiguous() for name, tensor in module.state_dict().items()}
-    tensors |= {f"best/{name}": tensor.contiguous() for name, tensor in (position.best_weights or {}).items()}
+    """Raises OSError where it cannot be written; the state before it is then still there."""
+    tensors = {f"weights/{name}": tensor for name, tensor in module.state_dict().items()}
+    tensors |= {f"best/{name}": tensor for name, tensor in (position.best_weights or {}).items()}
     for optimiser in optimisers:
         for name, parameter in module.named_parameters():
             remembered = optimiser.state.get(parameter, {})
             tensors |= {f"remembered/{what}/{name}": tensor for what, tensor in remembered.items()}
     facts = {name: value for name, value in vars(position).items() if name != "best_weights"}
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".unfinished")
     recorded = {"position": json.dumps(facts), "recipe": json.dumps(asdict(recipe), sort_keys=True)}
-    save_file(tensors, unfinished, metadata=recorded)
-    unfinished.replace(path)
+    save_whole(tensors, path, recorded)
 
 
 def restore(module: nn.Module, optimisers: Optimisers, recipe: Recipe, path: Path) -> Position:

@@ -1,21 +1,33 @@
 """What the metrics of every service have in common: how one is named and explained, and how a scrape is written.
 
-Values are looked up when Prometheus asks, from where they are kept anyway: nothing is counted on the side, so all processes
-of a service tell the same. Needs the library prometheus-client; knows no store and no HTTP.
+What Redis knows is looked up there when Prometheus asks (`exposition`), so all processes of a service tell the same and a
+restart loses nothing. What only a process itself knows, as how a venue answered it, is counted there (`Tally`). Knows no
+store and no HTTP.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_PLAIN_0_0_4,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 # The one format that every scraper reads. The library would also choose by the Accept header, and fails at odd ones.
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+Family = TypeVar("Family", Counter, Gauge, Histogram)
 
 
 class Sample(NamedTuple):
@@ -30,15 +42,18 @@ class Sample(NamedTuple):
 class Metric:
     """A name by Prometheus' rules (the prefix `kronos_`, base units, `_total` for what only grows), its meaning, its labels.
 
-    What ends in `_ratio` is a share, 1 for all.
+    What ends in `_ratio` is a share, 1 for all. What has `buckets`, the upper bounds of its counts, is a histogram.
     """
 
     name: str
     meaning: str
     labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
 
     @property
     def kind(self) -> str:
+        if self.buckets:
+            return "histogram"
         return "counter" if self.name.endswith("_total") else "gauge"
 
     def of(self, value: float, *labels: object) -> Sample:
@@ -68,3 +83,46 @@ class LookedUp(Collector):
 def exposition(look: Callable[[], Iterable[Sample]]) -> bytes:
     """A scrape, of type CONTENT_TYPE; label values are escaped by the library."""
     return generate_latest(LookedUp(look))
+
+
+class Tally:
+    """What a process counts of its own doings; all threads may. It begins at nothing with each process, which Prometheus
+    expects of counters. What the system says of the process, such as its memory, is told beside it.
+    """
+
+    def __init__(self, metrics: Sequence[Metric]) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # else each has a second sample
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        self._counters = {one: Counter(**_described(one, self._registry)) for one in metrics if one.kind == "counter"}
+        self._gauges = {one: Gauge(**_described(one, self._registry)) for one in metrics if one.kind == "gauge"}
+        self._histograms = {
+            one: Histogram(**_described(one, self._registry), buckets=one.buckets)
+            for one in metrics
+            if one.kind == "histogram"
+        }
+
+    def count(self, metric: Metric, *labels: object, by: int = 1) -> None:
+        """So many more of a counter."""
+        _labelled(self._counters[metric], labels).inc(by)
+
+    def set(self, metric: Metric, value: float, *labels: object) -> None:
+        """A gauge is this now."""
+        _labelled(self._gauges[metric], labels).set(value)
+
+    def observe(self, metric: Metric, value: float, *labels: object) -> None:
+        """One more in a histogram."""
+        _labelled(self._histograms[metric], labels).observe(value)
+
+    def exposition(self) -> bytes:
+        """A scrape, of type CONTENT_TYPE."""
+        return generate_latest(self._registry)
+
+
+def _described(metric: Metric, registry: CollectorRegistry) -> dict[str, Any]:
+    return {"name": metric.name, "documentation": metric.meaning, "labelnames": metric.labels, "registry": registry}
+
+
+def _labelled(family: Family, labels: tuple[object, ...]) -> Family:
+    """The library wants a metric without labels to be left as it is."""
+    return family.labels(*labels) if labels else family

@@ -194,6 +194,13 @@ class WebSettings(Section):
     trust_network: bool
 
 
+class MetricsSettings(Section):
+    enabled: bool
+    host: str = Field(min_length=1)
+    ingest_port: int = Field(ge=0, le=65_535)
+    worker_port: int = Field(ge=0, le=65_535)
+
+
 class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"]
     format: Literal["console", "json", "auto"]
@@ -222,6 +229,7 @@ class Settings(BaseSettings):
     calibration: CalibrationSettings
     retention: RetentionSettings
     web: WebSettings
+    metrics: MetricsSettings
     logs: LogSettings
 
     @classmethod

@@ -18,6 +18,7 @@ from redis import Redis
 from rq.timeouts import JobTimeoutException
 
 from services.inference.forecaster import Forecaster, Made, Report, Task
+from services.inference.work_metrics import Kind, drawing_begins, forecast_stored, job_begins, job_ends
 from shared.backtest_queue import BacktestQueue, Moment
 from shared.calibration_store import CalibrationStore
 from shared.errors import ForecastCancelledError, KronosLiveError, StoreUnavailableError
@@ -71,7 +72,7 @@ def equip(workbench: Workbench) -> None:
 def run_forecast(forecast_id: str, request: dict[str, Any]) -> str:
     """Make the forecast that `request` asks for, store it, and return its id. What fails raises, with its reason kept."""
     workbench = _equipped()
-    with _failure_kept(forecast_id):
+    with _failure_kept(forecast_id), _counted("forecast"):
         if is_made(forecast_id):
             return forecast_id  # it was drawn beside others, or an earlier try died after it had stored its work
         refuse_cancelled(current_job())
@@ -91,7 +92,7 @@ def forecast_past(forecast_id: str, request: dict[str, Any], outcome: list[float
     )  # it brings libraries that a forecast does not need
 
     workbench, job_id = _equipped(), current_job().id
-    with _failure_kept(forecast_id):
+    with _failure_kept(forecast_id), _counted("backtest"):
         if workbench.backtests.is_finished(job_id):
             return job_id  # an earlier try died after it had kept its work
         known = workbench.backtests.known(job_id)
@@ -109,7 +110,8 @@ def score_series(symbol: str, interval: str) -> int:
     workbench, scored = _equipped(), 0
     stores = Stores(workbench.klines, workbench.forecasts, workbench.calibrations)
     try:
-        scored = len(score_due(stores, symbol, Interval(interval), time.time_ns() // 1_000_000))
+        with _counted("scores"):
+            scored = len(score_due(stores, symbol, Interval(interval), time.time_ns() // 1_000_000))
     except Exception as error:
         expected = isinstance(error, KronosLiveError)
         log.warning("scoring_failed", series=f"{symbol} {interval}", reason=str(error), exc_info=not expected)
@@ -125,6 +127,7 @@ def make_side_by_side(asked: Mapping[str, ForecastRequest], tell: Report) -> Non
     together, ForecastCancelledError where none is wanted any more; then none is made.
     """
     workbench = _equipped()
+    drawing_begins(asked)
     tasks = []
     for forecast_id, request in asked.items():
         with suppress(KronosLiveError):
@@ -165,6 +168,7 @@ def _store(workbench: Workbench, made: Made) -> bool:
 
     if not _insist(workbench, store):
         return False
+    forecast_stored(made.forecast)
     made_by = made.forecast.provenance
     log.info(
         "forecast_stored",
@@ -210,6 +214,18 @@ class _Progress:
         except StoreUnavailableError:
             pause = PROGRESS_AFTER_OUTAGE_S
         self._next_at = time.monotonic() + pause
+
+
+@contextmanager
+def _counted(kind: Kind) -> Iterator[None]:
+    """The job that runs within is told by /metrics: how long it had waited, and how it ends."""
+    job_begins(current_job(), kind)
+    try:
+        yield
+    except BaseException as error:
+        job_ends(kind, "cancelled" if isinstance(error, ForecastCancelledError) else "failed")
+        raise
+    job_ends(kind, "finished")
 
 
 @contextmanager

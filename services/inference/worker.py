@@ -31,6 +31,7 @@ from services.inference.forecaster import Forecaster, panel_shape
 from services.inference.memory import keep_freed_memory
 from services.inference.precisions import has_kernels
 from services.inference.processors import cores_available
+from services.inference.work_metrics import TALLY
 from shared.backtest_queue import BacktestQueue
 from shared.calibration_store import CalibrationStore
 from shared.errors import ForecastCancelledError, KronosLiveError, StoreUnavailableError
@@ -39,6 +40,7 @@ from shared.forecast_store import ForecastStore
 from shared.forecasts import ForecastRequest
 from shared.kline_store import KlineStore
 from shared.logs import configure_logs, get_logger
+from shared.metrics_server import serve_metrics
 from shared.queue_overview import MODEL_FIELD, SIGN_OF_LIFE_EVERY_S
 from shared.queue_workers import WorkerName, is_gone
 from shared.redis_connection import connect, redis_errors_translated, wait_until_ready
@@ -250,6 +252,7 @@ class WarmWorker(SimpleWorker):
 def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT. Raises KronosLiveError where the model cannot be loaded."""
     configure_logs(settings.logs, "inference")
+    serve_metrics(settings.metrics, settings.metrics.worker_port, TALLY.exposition)
     redis = connect(settings.redis)
     wait_until_ready(redis)
     keep_freed_memory()

@@ -14,6 +14,7 @@ from services.ingest import fetching
 from services.ingest.cycle import Cycle
 from services.ingest.fetch_worker import FetchDesk
 from services.ingest.market import Market
+from services.ingest.metrics import TALLY
 from services.ingest.patience import side_by_side
 from services.ingest.symbol_lists import SymbolLists
 from services.ingest.turns import Turns
@@ -22,6 +23,7 @@ from shared.forecast_queue import ForecastQueue
 from shared.forecast_store import ForecastStore
 from shared.kline_store import KlineStore
 from shared.logs import configure_logs, get_logger
+from shared.metrics_server import serve_metrics
 from shared.redis_connection import connect
 from shared.settings import Series, Settings
 from shared.venue_symbols import VenueSymbols
@@ -35,6 +37,7 @@ def run(settings: Settings) -> None:
     # Whatever ingest waits for, a signal ends it at once: each write to Redis is one step, and the next start repeats
     # what was left out.
     _on_stop(signal.default_int_handler)
+    serve_metrics(settings.metrics, settings.metrics.ingest_port, TALLY.exposition)
     log.info("ingest_started", series=", ".join(map(str, settings.data.all_series)), venues=settings.data.venues)
     clock = VenueClock(_now_ms)
     market = Market(settings, clock, _now_ms)

@@ -16,6 +16,7 @@ from typing import TypeVar
 import httpx
 
 from services.ingest.cleaning import CleanKlines, clean, describe
+from services.ingest.metrics import TALLY, VENUE_ANSWERS, VENUE_FAILURES, VENUE_REST
 from services.ingest.patience import within
 from services.ingest.schedule import due_open_time
 from services.ingest.venue_clock import VenueClock
@@ -87,9 +88,11 @@ class Market:
             try:
                 klines = self._ask(venue, share, expected_open_ms)
             except VenueError as failure:
+                TALLY.count(VENUE_FAILURES, venue.source)
                 log.warning("venue_failed", series=str(self.series), venue=venue.source, reason=failure.message)
                 failures.append(failure)
                 continue
+            TALLY.count(VENUE_ANSWERS, venue.source)
             if len(klines.window) >= self._wanted:
                 return Found(klines.window, None)
             log.warning("history_too_short", series=str(self.series), venue=venue.source, candles=len(klines.window))
@@ -153,6 +156,7 @@ class Market:
         except VenueError as error:
             if error.retry_after_s is not None:
                 self._rests_until_ms[venue.name] = self._now_ms() + round(error.retry_after_s * 1000)
+                TALLY.set(VENUE_REST, self._rests_until_ms[venue.name] / 1000, venue.source)
             raise
 
     def _refuse_nonsense(self, venue: Venue, venue_now_ms: int) -> None:

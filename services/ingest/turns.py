@@ -11,6 +11,7 @@ from typing import NoReturn
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, retry_if_result, wait_exponential
 
 from services.ingest.cycle import Cycle
+from services.ingest.metrics import TALLY, TURNS
 from services.ingest.schedule import due_open_time, next_fetch_time
 from services.ingest.venue_clock import VenueClock
 from shared.errors import KronosLiveError, StoreUnavailableError, VenueError
@@ -93,10 +94,14 @@ class Turns:
             retry_error_callback=give_up,
         )
 
-        return bool(attempts(self._cycle.run, expected_open_ms))
+        brought_real = bool(attempts(self._cycle.run, expected_open_ms))
+        if brought_real:
+            TALLY.count(TURNS, *self._cycle.series, "real")
+        return brought_real
 
     def _report(self, error: KronosLiveError | None, next_fetch_at_ms: int) -> None:
         """Make a failed try known; made-up klines are none, and the cycle has told of them."""
+        TALLY.count(TURNS, *self._cycle.series, "simulated" if error is None else "failed")
         if error is None:
             return
         series = str(self._cycle.series)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from services.ingest.metrics import CLOCK_OFFSET, TALLY
 from shared.logs import get_logger
 
 TOLERANCE_MS = 2000
@@ -36,3 +37,4 @@ class VenueClock:
                 advice="the venue's time is followed; set this machine's clock by NTP",
             )
         self._offset_ms = heard
+        TALLY.set(CLOCK_OFFSET, difference / 1000)

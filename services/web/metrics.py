@@ -40,6 +40,7 @@ FORECAST_STALE = Metric(
     "1 where that forecast should have been followed by another by now, or its klines are stale.",
     SERIES,
 )
+INTERVAL = Metric("kronos_interval_seconds", "Time from one candle of a series to the next.", SERIES)
 JOBS = Metric(
     "kronos_queue_jobs",
     "Jobs of a queue by state. Queued ones include what is to be scored; failed ones are counted while their reason is kept.",
@@ -59,6 +60,11 @@ WORKERS = Metric(
     "these are ingests.",
     ("queue", "state"),
 )
+HEARTBEAT_AGE = Metric(
+    "kronos_worker_heartbeat_age_seconds",
+    "Time since a worker, or an ingest that takes fetches, last gave a sign of life; one that ended well is told no longer.",
+    ("queue", "worker"),
+)
 METRICS = (
     REDIS_UP,
     BUILD_INFO,
@@ -66,11 +72,13 @@ METRICS = (
     CANDLE_AGE,
     FORECAST_AGE,
     FORECAST_STALE,
+    INTERVAL,
     *RECORD_METRICS,
     JOBS,
     OLDEST_JOB,
     JOBS_LIMIT,
     WORKERS,
+    HEARTBEAT_AGE,
 )
 RECORDS_WITHIN_S = 1.0  # of computing in one scrape: Prometheus gives up after ten seconds
 
@@ -124,6 +132,7 @@ def _series(stores: Stores, series: list[SeriesStatus], now_ms: int) -> Iterator
 
 def _one_series(series: SeriesStatus, latest: Forecast | None, now_ms: int) -> Iterable[Sample]:
     labels = (series.symbol, series.interval, series.origin or "none")
+    yield INTERVAL.of(series.interval.ms / 1000, *labels)
     yield from SERIES_STATE.one_of(get_args(SeriesState), series.state, *labels)
     if series.last_open_time_ms is not None:
         yield CANDLE_AGE.of((now_ms - series.last_open_time_ms - series.interval.ms) / 1000, *labels)
@@ -141,3 +150,5 @@ def _queue(name: str, jobs: JobCounts, workers: list[WorkerStatus]) -> Iterable[
     silent = sum(one.silent for one in workers)
     yield WORKERS.of(len(workers) - silent, name, "alive")
     yield WORKERS.of(silent, name, "silent")
+    for one in workers:
+        yield HEARTBEAT_AGE.of(one.heartbeat_age_s, name, one.name)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from services.inference.work_metrics import WORKER_METRICS
+from services.ingest.metrics import INGEST_METRICS
 from services.web.metrics import METRICS
 from tests.conftest import PROJECT
 
 DOCUMENT = PROJECT / "docs" / "metrics.md"
+TOLD_BY = {"web": METRICS, "ingest": INGEST_METRICS, "worker": WORKER_METRICS}
 BEGIN, END = "<!-- metrics -->", "<!-- /metrics -->"
 
 
 def metric_table() -> str:
-    """One row for each metric: name, kind, labels and meaning."""
-    rows = ["| metric | kind | labels | meaning |", "|---|---|---|---|"]
-    for one in METRICS:
-        labels = ", ".join(f"`{label}`" for label in one.labels)
-        rows.append(f"| `{one.name}` | {one.kind} | {labels} | {one.meaning} |")
+    """One row for each metric: name, the service that tells it, kind, labels and meaning."""
+    rows = ["| metric | told by | kind | labels | meaning |", "|---|---|---|---|---|"]
+    for service, metrics in TOLD_BY.items():
+        for one in metrics:
+            labels = ", ".join(f"`{label}`" for label in one.labels)
+            rows.append(f"| `{one.name}` | {service} | {one.kind} | {labels} | {one.meaning} |")
     return "\n".join(rows)
 
 

@@ -73,9 +73,8 @@ def with_drift(redis: Redis, entry: LedgerEntry, *, days: int = 400) -> None:
         assert Ledger(redis).add(entry.model_copy(update={**changed, **named}))
 
 
-@pytest.fixture
-def full_house(web: httpx.Client, redis: Redis, stores: Stores) -> httpx.Client:
-    """A web service in whose Redis there is something of everything."""
+def filled(web: httpx.Client, redis: Redis, stores: Stores) -> httpx.Client:
+    """The web service, with something of everything in its Redis."""
     history = scored(redis)
     entry = LedgerEntry.model_validate(web.get("/api/v1/ledger?limit=1").json()["entries"][0])
     window = ingested(stores, last_open_time_ms=history.last_open_time_ms)
@@ -86,9 +85,14 @@ def full_house(web: httpx.Client, redis: Redis, stores: Stores) -> httpx.Client:
     return web
 
 
+@pytest.fixture
+def full_house(web: httpx.Client, redis: Redis, stores: Stores) -> httpx.Client:
+    return filled(web, redis, stores)
+
+
 def test_a_scrape_tells_what_the_document_lists_and_nothing_else(full_house: httpx.Client) -> None:
     families = scraped(full_house)
-    assert set(families) == set(re.findall(r"^\| `(kronos_\w+)` \|", DOCUMENT.read_text(), re.MULTILINE))
+    assert set(families) == set(re.findall(r"^\| `(kronos_\w+)` \| web \|", DOCUMENT.read_text(), re.MULTILINE))
     for metric in METRICS:
         family = families[metric.name]
         assert (family.type, family.documentation) == (metric.kind, metric.meaning)

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from services.ingest.metrics import TALLY, VENUE_WEIGHT
 from shared.errors import VenueError
 from shared.logs import get_logger
 
@@ -65,6 +66,8 @@ class VenueHttp:
             raise self._refusal(response)
         if weight := response.headers.get("X-MBX-USED-WEIGHT-1M"):
             log.debug("venue_weight_used", source=self.source, used=weight, of_per_minute=6000)
+            if weight.isdecimal():
+                TALLY.set(VENUE_WEIGHT, int(weight), self.source)
         try:
             return Answer(self.source, response.json(), _date_ms(response.headers.get("Date")))
         except (ValueError, RecursionError):  # the latter for brackets nested without end

@@ -16,7 +16,7 @@ from services.inference.training.windows import WindowSource
 from services.inference.weights import WEIGHTS_FILE
 from shared.klines import Interval
 
-MOST_BYTES = 8_000_000
+MOST_BYTES = 16_000_000
 FOLDERS = [BUNDLED_DIR / name for name in (MODEL_NAME, TOKENIZER_NAME)]
 
 
@@ -54,8 +54,10 @@ def test_the_model_card_speaks_of_these_very_files(nano: LoadedModel) -> None:
 
 
 def test_it_predicts_tokens_of_a_time_that_it_never_saw(nano: LoadedModel, klines_folder: Path) -> None:
-    """Windows spread over 2025-01 to 2025-06; training ended with 2024."""
-    from_ms, until_ms = (int(datetime(2025, month, 1, tzinfo=UTC).timestamp() * 1000) for month in (1, 7))
+    """Windows spread over 2025-07 to 2025-12; it learned from klines until 2024-12 and was chosen on those until 2025-06."""
+    from_ms, until_ms = (
+        int(datetime(year, month, 1, tzinfo=UTC).timestamp() * 1000) for year, month in ((2025, 7), (2026, 1))
+    )
     stretches = read_stretches(klines_folder / "BTCUSDT-1h.csv.gz", Interval.H1)
     source = WindowSource([stretch.between(from_ms, until_ms) for stretch in stretches], length=384)
     for entropy in token_entropy(nano.kronos, nano.tokenizer, source, windows=46, history=360).values():

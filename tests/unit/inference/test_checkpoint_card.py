@@ -133,5 +133,5 @@ def test_dashes_inside_a_value_do_not_end_the_head(tmp_path: Path) -> None:
 
 def test_the_bundled_card_has_both() -> None:
     found = read_card(BUNDLED_DIR / "Kronos-nano")
-    assert (found.sampling.temperature, found.sampling.top_p) == (1.0, 1.0)
-    assert found.trained_until_ms == datetime(2025, 1, 1, tzinfo=UTC).timestamp() * 1000
+    assert (found.sampling.temperature, found.sampling.top_p) == (1.06, 1.0)
+    assert found.trained_until_ms == datetime(2025, 7, 1, tzinfo=UTC).timestamp() * 1000

@@ -35,9 +35,9 @@ SYMBOL-INTERVAL, as BTCUSDT-1h.csv.gz, with the columns open_time (UTC ms), open
 one, quote_volume.
 
 \b
-  kronos-live backtest BTCUSDT --interval 1h --from 2025-01-01 --to 2025-06-30 --every 6h --paths 200
-  kronos-live backtest BTCUSDT-1h.csv.gz --from 2025-01-01 --to 2025-06-30 --model Kronos-nano --jobs 2
-  kronos-live backtest BTCUSDT --from 2025-01-01 --to 2025-06-30 --workers --seed-ledger
+  kronos-live backtest BTCUSDT --interval 1h --from 2025-07-01 --to 2025-12-31 --every 6h --paths 200
+  kronos-live backtest BTCUSDT-1h.csv.gz --from 2025-07-01 --to 2025-12-31 --model Kronos-nano --jobs 2
+  kronos-live backtest BTCUSDT --from 2025-07-01 --to 2025-12-31 --workers --seed-ledger
 
 Every forecast goes through the same forecaster as in service, with the seed that its moment gives it. They are computed
 here, in --jobs processes, or with --workers by all workers of the queue, which take them when no forecast waits. They are

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from services.cli.common import now_ms
-from services.inference.training.kline_files import Stretch
 from shared.errors import RequestError
 from shared.klines import Interval, utc
+
+if TYPE_CHECKING:  # the images of web and ingest have no inference
+    from services.inference.training.kline_files import Stretch
 
 SYMBOL = re.compile("[A-Z0-9]{2,20}")
 GAPS_NAMED = 3

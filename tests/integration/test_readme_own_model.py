@@ -58,4 +58,4 @@ def test_klines_become_a_model_that_is_scored_and_served(
     assert entries
     assert all(entry.model_sha256 in card for entry in entries), "it was the new model that was scored"
     assert not any(entry.seen_in_training for entry in entries)
-    assert f"{read_card(Path('runs/btc/Kronos-nano')).trained_until:%Y-%m-%d}" == "2025-04-01"
+    assert f"{read_card(Path('runs/btc/Kronos-nano')).trained_until:%Y-%m-%d}" == "2025-10-01"

@@ -218,13 +218,13 @@ def test_a_model_does_not_go_on_with_the_tokens_of_another_tokenizer(klines: Pat
 
 
 def test_what_the_first_weights_had_seen_stays_seen(klines: Path, tmp_path: Path) -> None:
-    """Tuned on January 2025; its base has learned until the end of 2024, and the one after that until July."""
+    """Tuned on January 2025; its base had seen the first half of that year, and the one after that all of it."""
     base = tmp_path / "base"
     assert run("fine-tune", klines, "--out", base, *QUICK, *DAYS, "--steps", 2).exit_code == 0
-    assert read_card(base / "Kronos-nano").trained_until == datetime(2025, 1, 16, tzinfo=UTC)
+    assert read_card(base / "Kronos-nano").trained_until == datetime(2025, 7, 1, tzinfo=UTC)
     card = base / "Kronos-nano" / "MODEL_CARD.md"
-    card.write_text(card.read_text().replace("2025-01-16T00:00:00Z", "2025-07-01T00:00:00Z"))
+    card.write_text(card.read_text().replace("2025-07-01T00:00:00Z", "2026-01-01T00:00:00Z"))
     assert (
         run("fine-tune", klines, "--from", base, "--out", tmp_path / "out", *QUICK, *DAYS, "--steps", 2).exit_code == 0
     )
-    assert read_card(tmp_path / "out" / "Kronos-nano").trained_until == datetime(2025, 7, 1, tzinfo=UTC)
+    assert read_card(tmp_path / "out" / "Kronos-nano").trained_until == datetime(2026, 1, 1, tzinfo=UTC)

@@ -40,8 +40,7 @@ def test_a_killed_worker_and_a_killed_backtest_lose_nothing_and_double_nothing(
     made = len(lines_of(out))
     assert made < 23, "it was to die half way"
     with service("worker", environment, tmp_path) as second:
-        second.wait_for_log("forecast_given_back", 90)
-        eventually(lambda: len(lines_of(out)) > made + 3, 60, second.log)
+        eventually(lambda: len(lines_of(out)) > made + 3, 120, second.log)
         running.send_signal(signal.SIGKILL)
         running.communicate(timeout=10)
         assert len(lines_of(out)) < 23, "it was to die half way"

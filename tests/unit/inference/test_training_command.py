@@ -209,10 +209,16 @@ def test_a_symbol_may_come_once_only(klines: Path, redis: Redis) -> None:
         read_sources([str(klines), str(klines.parent)], Interval.H1, lambda: KlineStore(redis, keep=10))
 
 
-def test_a_model_does_not_go_on_with_the_tokens_of_another_tokenizer(klines: Path, tmp_path: Path) -> None:
-    command = ["fine-tune", klines, "--out", tmp_path / "out", *QUICK, *DAYS, "--steps", 2]
+def test_a_model_does_not_go_on_with_the_tokens_of_another_tokenizer(
+    klines: Path, configs: list[str], tmp_path: Path
+) -> None:
+    """From a tokenizer that has learned next to nothing, so that a few steps are sure to change it."""
+    base = tmp_path / "base"
+    trained = run("train", klines, "--out", base, *QUICK, *DAYS, "--tokenizer-steps", 2, "--model-steps", 2, *configs)
+    assert trained.exit_code == 0, trained.output
+    command = ["fine-tune", klines, "--from", base, "--out", tmp_path / "out", *QUICK, *DAYS, "--steps", 2]
     assert run(*command).exit_code == 0
-    result = run(*command, "--tokenizer-steps", 2)
+    result = run(*command, "--tokenizer-steps", 4)
     assert result.exit_code == 1
     assert "was begun with given klines" in result.stderr
 

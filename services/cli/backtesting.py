@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # what computes is imported only when it is needed
     from services.cli.backtest_source import History
     from services.inference.backtest.origins import Origin
     from shared.backtest_queue import Line
+    from shared.forecasts import ModelIdentity
     from shared.ledger import LedgerEntry
 
 INTERRUPTED = 130  # the exit code of whoever is ended by Ctrl+C
@@ -85,6 +86,8 @@ def backtest(source: str, as_json: bool, seed_ledger: bool, **options: Any) -> N
         )
         sys.exit(INTERRUPTED)
     _refuse_several_forecasters([line.entry for line in lines])
+    if not options["workers"]:
+        _refuse_other_weights(lines[0].forecast.provenance.model, settings, folder)
     entries = [line.entry for line in lines]
     if settings.calibration.enabled:
         entries = walk_forward(lines, [origin.known.values[:, CLOSE] for origin in origins])
@@ -154,6 +157,18 @@ def _refuse_several_forecasters(entries: list[LedgerEntry]) -> None:
         raise RequestError(
             f"These forecasts were made by different weights, or in int8 and another dtype ({', '.join(made_by)}), so they "
             f"are not one record: let all workers load the same, and begin anew in another folder."
+        )
+
+
+def _refuse_other_weights(made_by: ModelIdentity, settings: Settings, folder: Path) -> None:
+    """What a folder holds is not reported as of a model that has been trained anew since."""
+    from services.inference.checkpoints import weights_here  # it brings torch, which workers have
+
+    here = weights_here(made_by.name, settings.model.local_dir)
+    if here != (made_by.sha256, made_by.tokenizer_sha256):
+        raise RequestError(
+            f"'{folder}' holds forecasts of another {made_by.name} (weights {made_by.sha256[:12]}, here {here[0][:12]}): choose "
+            f"another folder, or delete it to begin anew."
         )
 
 

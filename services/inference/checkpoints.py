@@ -166,6 +166,19 @@ def find_folders(name: str, policy: ModelPolicy) -> tuple[Path, Path]:
     return found.model, found.tokenizer
 
 
+def weights_here(name: str, local_dir: Path) -> tuple[str, str]:
+    """sha256 of the weights that the model `name` and its tokenizer have on this machine, without asking the hub: of a
+    folder, of the bundled files, or as published. Raises UnknownModelError, CheckpointError.
+    """
+    known = known_model(name)
+    found = _find_local(known, local_dir) or (_bundled() if known is BUNDLED else None)
+    return _hashes(found) if found else (known.model.sha256, known.tokenizer.sha256)
+
+
+def _hashes(found: _Found) -> tuple[str, str]:
+    return sha256_of(found.model / WEIGHTS_FILE), sha256_of(found.tokenizer / WEIGHTS_FILE)
+
+
 def _find(name: str, policy: ModelPolicy, *, is_default: bool) -> _Found:
     known = known_model(name)
     if local := _find_local(known, policy.local_dir):
@@ -249,7 +262,7 @@ def _load(known: KnownModel, found: _Found, policy: ModelPolicy, device: torch.d
             f"{kronos.config.s1_bits}+{kronos.config.s2_bits} bits, the tokenizer writes "
             f"{tokenizer.config.s1_bits}+{tokenizer.config.s2_bits}."
         )
-    sha256, tokenizer_sha256 = sha256_of(found.model / WEIGHTS_FILE), sha256_of(found.tokenizer / WEIGHTS_FILE)
+    sha256, tokenizer_sha256 = _hashes(found)
     return LoadedModel(
         kronos=kronos.to(device),
         tokenizer=tokenizer.to(device),

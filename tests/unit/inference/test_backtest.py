@@ -18,6 +18,7 @@ from services.inference.backtest.local import on_this_machine
 from services.inference.backtest.origins import Origin, find_origins
 from services.inference.backtest.run import LINES, read_lines, run
 from services.inference.backtest.walk import walk_forward
+from services.inference.training.checkpoint_folder import write_checkpoint
 from services.inference.training.kline_files import Stretch
 from shared.backtest_queue import Line
 from shared.calibration import FEWEST
@@ -27,6 +28,7 @@ from shared.ledger import Ledger, LedgerEntry
 from shared.settings import Settings, load_settings
 from tests.builders import START_MS, kline_values
 from tests.tiny_models import write_tiny_models
+from tests.unit.inference.tiny import tiny_kronos
 
 HOUR = Interval.H1.ms
 WISHES = ForecastOverrides(num_samples=5, horizon=4, history=64)
@@ -247,3 +249,15 @@ def test_a_folder_of_another_backtest_is_left_alone(settings: Settings, tmp_path
     refused = CliRunner().invoke(main, [*command, "--paths", "6"])
     assert refused.exit_code == 2
     assert "holds a backtest with paths 5, not 6" in refused.stderr
+
+
+def test_a_finished_backtest_is_not_shown_as_one_of_weights_that_came_later(settings: Settings, tmp_path: Path) -> None:
+    file, out = write_klines(tmp_path, 150), tmp_path / "out"
+    command = ["backtest", str(file), "--from", "2025-01-05", "--to", "2025-01-06", "--history", "64", "--horizon", "4"]
+    command += ["--paths", "5", "--out", str(out)]
+    assert CliRunner().invoke(main, command).exit_code == 0
+    assert CliRunner().invoke(main, command).exit_code == 0
+    write_checkpoint(tiny_kronos(7), settings.model.local_dir / "Kronos-small")
+    refused = CliRunner().invoke(main, command)
+    assert refused.exit_code == 2
+    assert "holds forecasts of another Kronos-small" in refused.stderr

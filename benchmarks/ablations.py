@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 import services.inference  # noqa: F401 - before torch: it says how torch's threads wait
-from services.cli.training import end_of_day
+from services.cli.training_setting import end_of_day
 from services.inference.model.config import KronosConfig
 from services.inference.model.kronos import Kronos
 from services.inference.training import fit_model as fitting

@@ -49,8 +49,8 @@ def setting_of(name: str, sampling: Any, seen_until_ms: int, options: dict[str, 
     split = split_by_time(
         stretches,
         interval,
-        until_ms=_end_of_day(options["until"]) if options["until"] else share_of_time(stretches, 0.9, interval),
-        validated_until_ms=_end_of_day(options["validate_until"]) if options["validate_until"] else last,
+        until_ms=end_of_day(options["until"]) if options["until"] else share_of_time(stretches, 0.9, interval),
+        validated_until_ms=end_of_day(options["validate_until"]) if options["validate_until"] else last,
         gap=options["gap"],
         window=options["window"],
         history=options["known"],
@@ -95,6 +95,6 @@ def recipe_of(setting: Any, options: dict[str, Any], steps: int, given: str) -> 
     )
 
 
-def _end_of_day(day: datetime) -> int:
+def end_of_day(day: datetime) -> int:
     """The moment in UTC ms at which it is over."""
     return int(day.replace(tzinfo=UTC).timestamp() * 1000) + Interval.D1.ms

@@ -17,7 +17,7 @@ def configure_logs(settings: LogSettings, service: str) -> None:
     for_people = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     renderer: Any = structlog.processors.JSONRenderer() if as_json else for_people
     shared_steps: list[Any] = [
-        structlog.contextvars.merge_contextvars,
+        _naming(service),
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -43,7 +43,16 @@ def configure_logs(settings: LogSettings, service: str) -> None:
     root.setLevel(settings.level.upper())
     for chatty in ("httpx", "httpcore", "rq.worker", "rq.scheduler"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
-    structlog.contextvars.bind_contextvars(service=service)
+
+
+def _naming(service: str) -> structlog.typing.Processor:
+    """Adds the service's name to a line, whichever of its threads wrote it."""
+
+    def name(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        event["service"] = service
+        return event
+
+    return name
 
 
 def quiet_logs() -> None:

@@ -151,6 +151,7 @@ def _equipped() -> Workbench:
 
 def _task(workbench: Workbench, forecast_id: str, request: ForecastRequest) -> Task:
     window = workbench.klines.load(request.snapshot_id)
+    log.info("forecast_begun", forecast=forecast_id, snapshot=request.snapshot_id, scheduled=request.scheduled)
     if not workbench.calibrate:
         return Task(forecast_id, request, window)
     learned = workbench.calibrations.load(request.symbol, request.interval, window.origin)

@@ -14,6 +14,9 @@ from services.web.situation import Situation, Stores, freshness, read_situation
 from services.web.streams import News, Topic, event
 from shared.errors import KronosLiveError, NotFoundError
 from shared.klines import Interval
+from shared.logs import get_logger
+
+log = get_logger(__name__)
 
 ON_ITS_WAY = {"queued", "running"}
 
@@ -39,6 +42,7 @@ class Watch:
     def __init__(self, stores: Stores, now_ms: Callable[[], int]) -> None:
         self._stores = stores
         self._now_ms = now_ms
+        self._told: dict[SeriesTopic, str] = {}  # the forecast that open pages of a series have last heard of
 
     def __call__(self, topics: Iterable[Topic]) -> Mapping[Topic, News]:
         news: dict[Topic, News] = {}
@@ -55,10 +59,18 @@ class Watch:
         match topic:
             case SeriesTopic(symbol, interval):
                 now = self._now_ms()
-                return News(_change(read_situation(self._stores, symbol, interval, now), now))
+                situation = read_situation(self._stores, symbol, interval, now)
+                self._log_new(topic, situation)
+                return News(_change(situation, now))
             case JobTopic(forecast_id):
                 return self._job(forecast_id)
         raise TypeError(f"{topic!r} is nothing that can be watched")
+
+    def _log_new(self, topic: SeriesTopic, situation: Situation) -> None:
+        """The end of a forecast's way, which begins in the log of ingest, or of whom it was asked."""
+        if situation.latest and self._told.get(topic) != situation.latest.id:
+            self._told[topic] = situation.latest.id
+            log.info("pages_told", forecast=situation.latest.id, series=f"{topic.symbol} {topic.interval}")
 
     def _job(self, forecast_id: str) -> News:
         try:

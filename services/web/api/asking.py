@@ -33,7 +33,10 @@ from services.web.write_access import check_write_access
 from shared.adhoc_forecasts import ask_for_forecasts, cancel_forecast, read_csv_wishes, read_wishes
 from shared.forecast_queue import Asked
 from shared.forecasts import ForecastOverrides, JobStatus
+from shared.logs import get_logger
 from shared.settings import Settings
+
+log = get_logger(__name__)
 
 CSV = "text/csv"
 CSV_BODY = (
@@ -98,6 +101,8 @@ def _add_asking(api: APIBlueprint, settings: Settings, stores: Stores, now_ms: C
     def asked(raw: bytes) -> Response:
         wishes = _wishes(settings, raw)
         found = ask_for_forecasts(settings, stores.klines, stores.forecasts, stores.queue, wishes, now_ms())
+        for one in found:
+            log.info("forecast_asked", forecast=one.forecast_id, reused=one.reused)
         return _answer(stores, api.url_prefix or "", wishes, found)
 
 

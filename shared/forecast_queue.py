@@ -33,6 +33,7 @@ from shared.fetches import Fetch, Fetches, Fetching, snapshot_of
 from shared.forecasts import ForecastRequest, JobState, JobStatus, Progress
 from shared.kept_answers import KeptAnswers
 from shared.klines import Interval
+from shared.lost_work import LostWork
 from shared.queue_overview import (
     JobCounts,
     QueueStatus,
@@ -300,6 +301,10 @@ class ForecastQueue:
         """Give back to the queue what workers began that are gone (`queue_workers`); returns those forecasts' ids."""
         return release_abandoned(self._queue, is_gone)
 
+    def watch(self, is_gone: Callable[[str], bool]) -> LostWork:
+        """What finds the forecasts that lost workers were at."""
+        return LostWork(self._queue, is_gone)
+
     def _forget_failed(self, forecast_id: str) -> None:
         with suppress(NoSuchJobError):
             job = Job.fetch(forecast_id, connection=self._redis, serializer=JSONSerializer)
@@ -433,11 +438,16 @@ def refuse_cancelled(job: Job) -> None:
 
 
 @redis_errors_translated()
-def may_be_stored(redis: Redis, forecast_id: str) -> bool:
-    """Whether a forecast that has just been made is still wanted. If so, it can no longer be cancelled."""
+def may_be_stored(redis: Redis, forecast_id: str, is_mine: Callable[[str], bool]) -> bool:
+    """Whether a forecast that has just been made is still wanted, and wanted of this worker (`is_mine`, by its id). If so, it
+    can no longer be cancelled.
+    """
     key = Job.key_for(forecast_id)
-    if redis.exists(key):  # else there is no job that anybody could have cancelled
-        redis.hsetnx(key, SETTLED, MADE)
+    if not redis.exists(key):
+        return True  # there is no job that anybody could have cancelled or taken over
+    if not is_mine(forecast_id):
+        return False
+    redis.hsetnx(key, SETTLED, MADE)
     return not _is_cancelled(redis, forecast_id)
 
 

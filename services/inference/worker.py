@@ -24,10 +24,12 @@ from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 from rq.timeouts import JobTimeoutException
 from rq.worker import WorkerStatus
+from rq.worker_registration import register
 
 from services.inference import jobs
 from services.inference.checkpoints import resolve_device
 from services.inference.forecaster import Forecaster, panel_shape
+from services.inference.heartbeat import Heartbeat
 from services.inference.memory import keep_freed_memory
 from services.inference.precisions import has_kernels
 from services.inference.processors import cores_available
@@ -40,6 +42,7 @@ from shared.forecast_store import ForecastStore
 from shared.forecasts import ForecastRequest
 from shared.kline_store import KlineStore
 from shared.logs import configure_logs, get_logger
+from shared.lost_work import SIGN_EVERY_S
 from shared.metrics_server import serve_metrics
 from shared.queue_overview import MODEL_FIELD, SIGN_OF_LIFE_EVERY_S
 from shared.queue_workers import WorkerName, is_gone
@@ -91,15 +94,17 @@ class WarmWorker(SimpleWorker):
         backtests: BacktestQueue,
         threads: int,
         at_once: int,
+        heartbeat_redis: Redis,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        watches = [queue.watch(partial(is_gone, own_name=self.name)) for queue in (forecast_queue, backtests)]
+        self._heartbeat = Heartbeat(partial(self.beat, heartbeat_redis), watches)
         self._forecaster = forecaster
         self._forecast_queue = forecast_queue
         self._backtests = backtests
         self._threads = threads
         self._at_once = at_once
-        self._next_sign_of_life_at = 0.0
 
     @property
     def dequeue_timeout(self) -> int:
@@ -111,7 +116,13 @@ class WarmWorker(SimpleWorker):
     def register_birth(self) -> None:
         """RQ's own; from then on others know of this worker, so only then is it said to be ready."""
         super().register_birth()  # type: ignore[no-untyped-call]
+        self._heartbeat.start()
         log.info("worker_ready", worker=self.name, queue=self.queues[0].name)
+
+    def teardown(self) -> None:
+        """RQ's own, and no sign of life any more."""
+        self._heartbeat.end()
+        super().teardown()  # type: ignore[no-untyped-call]
 
     def serialize(self) -> dict[str, Any]:
         """What a worker's registration in Redis says; ours also says which model it has loaded."""
@@ -139,19 +150,57 @@ class WarmWorker(SimpleWorker):
             self._release_abandoned(and_of_mine=True)
             self.executions.clear()
 
-    def keep_alive(self) -> None:
-        """From within a job: once in a while, tell Redis that all jobs of this worker still run, so that they expire only
-        when their time-out has passed since the last sign of life. Raises StoreUnavailableError.
+    def beat(self, redis: Redis) -> None:
+        """From the thread of the heartbeat, over a connection of its own: tell Redis that this worker and all that it is at are
+        alive. Raises StoreUnavailableError.
         """
-        if time.monotonic() < self._next_sign_of_life_at:
-            return
-        with redis_errors_translated(), self.connection.pipeline() as pipe:
-            ttl = max(self.get_heartbeat_ttl(execution.job) for execution in self.executions.values())
-            self.heartbeat(ttl, pipeline=pipe)
-            for execution in self.executions.values():
+        executions = list(self.executions.values())
+        with redis_errors_translated(), redis.pipeline() as pipe:
+            super().heartbeat(pipeline=pipe)
+            for execution in executions:
+                ttl = self.get_heartbeat_ttl(execution.job)
                 execution.heartbeat(execution.job.started_job_registry, ttl, pipeline=pipe)
-            pipe.execute()
-        self._next_sign_of_life_at = time.monotonic() + SIGN_OF_LIFE_EVERY_S
+            pipe.hexists(self.key, "birth")
+            if not pipe.execute()[-1]:  # Redis has forgotten us, as one without persistence does when it starts anew
+                register(self, pipe)
+                pipe.hset(self.key, mapping=self.serialize())
+                pipe.execute()
+
+    def is_mine(self, job_id: str) -> bool:
+        """Whether this worker is still at a job: one that was silent for long was held for lost, and its job given to another.
+        Raises StoreUnavailableError.
+        """
+        mine = [execution for execution in self.executions.values() if execution.job_id == job_id]
+        return any(self._is_registered(execution) for execution in mine)
+
+    @redis_errors_translated()
+    def _is_registered(self, execution: Execution) -> bool:
+        registry = execution.job.started_job_registry
+        return self.connection.zscore(registry.key, execution.composite_key) is not None
+
+    def handle_job_success(self, job: Job, queue: Any, started_job_registry: Any, execution: Execution) -> None:
+        """RQ's own, unless the job was meanwhile given to another worker: then that one ends it."""
+        if self._still_to_be_ended(execution):
+            super().handle_job_success(job, queue, started_job_registry, execution)
+
+    def handle_job_failure(
+        self,
+        job: Job,
+        queue: Any,
+        started_job_registry: Any = None,
+        exc_string: str = "",
+        execution: Execution | None = None,
+    ) -> None:
+        """The same for a job that failed."""
+        if execution is None or self._still_to_be_ended(execution):
+            super().handle_job_failure(job, queue, started_job_registry, exc_string, execution)
+
+    def _still_to_be_ended(self, execution: Execution) -> bool:
+        if self._is_registered(execution):
+            return True
+        self.executions.pop(execution.id, None)
+        log.warning("forecast_left_to_another", forecast=execution.job_id, reason="this worker was silent for too long")
+        return False
 
     def _begin(self, job: Job) -> Execution:
         execution = self.prepare_execution(job)
@@ -270,7 +319,7 @@ def run(settings: Settings) -> None:
             BacktestQueue(redis, settings.queue),
             settings.calibration.enabled,
             settings.queue.job_timeout,
-            worker.keep_alive,
+            worker.is_mine,
         )
     )
     # RQ tells of each job in five lines; our own say it in one.
@@ -291,6 +340,7 @@ def _worker(settings: Settings, redis: Redis, forecaster: Forecaster) -> WarmWor
         backtests=BacktestQueue(redis, settings.queue),
         threads=settings.worker.threads,
         at_once=settings.worker.forecasts_at_once or _most_that_gains(settings.model),
+        heartbeat_redis=connect(settings.redis, answer_timeout_s=SIGN_EVERY_S),
     )
 
 

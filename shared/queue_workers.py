@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 from uuid import uuid4
 
 from redis.client import Pipeline
@@ -110,7 +110,7 @@ def give_back(queue: Queue, lost: Sequence[Execution]) -> list[str]:
         return []
     registry, redis = queue.started_job_registry, queue.connection
 
-    def settle(pipe: Pipeline) -> list[Job]:
+    def settle(pipe: Pipeline) -> Any:
         there = [one for one in lost if pipe.zscore(registry.key, one.composite_key) is not None]
         jobs = Job.fetch_many([one.job_id for one in there], connection=redis, serializer=queue.serializer)
         pipe.multi()

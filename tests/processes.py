@@ -13,6 +13,10 @@ from pathlib import Path
 
 from tests.conftest import PROJECT
 
+PATIENCE = float(
+    os.environ.get("TEST_PATIENCE", "1")
+)  # how many times longer to wait on a machine that others keep busy
+
 
 class Service:
     """A running `kronos-live COMMAND`; its log is a file that can be read at any time."""
@@ -58,8 +62,8 @@ def service(command: str, environment: Mapping[str, str], folder: Path) -> Itera
 
 
 def eventually(read: Callable[[], object], seconds: float, explain: Callable[[], str] = str) -> None:
-    """Return once `read` gives something true; fail after `seconds`, with what `explain` says."""
-    deadline = time.monotonic() + seconds
+    """Return once `read` gives something true; fail after `seconds` (times PATIENCE), with what `explain` says."""
+    deadline = time.monotonic() + seconds * PATIENCE
     while not read():
         assert time.monotonic() < deadline, f"not within {seconds} s: {explain()[-3000:]}"
         time.sleep(0.05)

@@ -43,6 +43,7 @@ log = get_logger(__name__)
 
 PROGRESS_EVERY_S = 0.2
 PROGRESS_AFTER_OUTAGE_S = 5.0
+STORE_AGAIN_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,9 @@ def _insist(workbench: Workbench, keep: Callable[[], T]) -> T:
     while True:
         try:
             return keep()
-        except StoreUnavailableError:
+        except StoreUnavailableError as error:
+            log.warning("not_stored_yet", reason=error.message, again_in_s=STORE_AGAIN_S)
+            time.sleep(STORE_AGAIN_S)
             wait_until_ready(workbench.redis)
 
 

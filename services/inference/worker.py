@@ -7,12 +7,13 @@ when no forecast waits. SIGTERM lets what is being drawn end.
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from redis import Redis
 from redis.client import Pipeline
@@ -55,6 +56,7 @@ log = get_logger(__name__)
 # as with several, which torch's are not (docs/performance.md).
 FORECASTS_AT_ONCE = {"cpu": 1, "cuda": 64, "mps": 1}
 FORECASTS_AT_ONCE_BY_TORCH = {**FORECASTS_AT_ONCE, "cpu": 2}
+PAUSE_AFTER_BREAKDOWN_S = 1.0
 LOOKS_ELSEWHERE_EVERY_S = 1  # while it waits for a forecast, for what else there is to do
 
 
@@ -100,6 +102,7 @@ class WarmWorker(SimpleWorker):
         super().__init__(*args, **kwargs)
         watches = [queue.watch(partial(is_gone, own_name=self.name)) for queue in (forecast_queue, backtests)]
         self._heartbeat = Heartbeat(partial(self.beat, heartbeat_redis), watches)
+        self.told_to_end = False
         self._forecaster = forecaster
         self._forecast_queue = forecast_queue
         self._backtests = backtests
@@ -122,7 +125,10 @@ class WarmWorker(SimpleWorker):
     def teardown(self) -> None:
         """RQ's own, and no sign of life any more."""
         self._heartbeat.end()
-        super().teardown()  # type: ignore[no-untyped-call]
+        try:
+            super().teardown()  # type: ignore[no-untyped-call]
+        except RedisError as error:  # others will notice by our silence
+            log.warning("worker_not_signed_off", reason=str(error))
 
     def serialize(self) -> dict[str, Any]:
         """What a worker's registration in Redis says; ours also says which model it has loaded."""
@@ -163,7 +169,7 @@ class WarmWorker(SimpleWorker):
             pipe.hexists(self.key, "birth")
             if not pipe.execute()[-1]:  # Redis has forgotten us, as one without persistence does when it starts anew
                 register(self, pipe)
-                pipe.hset(self.key, mapping=self.serialize())
+                pipe.hset(self.key, mapping=cast("dict[Any, Any]", self.serialize()))
                 pipe.execute()
 
     def is_mine(self, job_id: str) -> bool:
@@ -270,17 +276,40 @@ class WarmWorker(SimpleWorker):
         if not isinstance(exc_info[1], ForecastCancelledError):
             super().handle_exception(job, *exc_info)
 
+    def dequeue_job_and_maintain_ttl(
+        self, timeout: int | None, max_idle_time: int | None = None
+    ) -> tuple[Job, Queue] | None:
+        """RQ's own, which waits out a Redis that is away, but ends with one that answers and refuses: whose memory is full,
+        that is a replica, or wants another password. What had left the queue by then is put back by whoever watches it.
+        """
+        while True:
+            try:
+                return super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
+            except RedisError as error:
+                log.warning("redis_refuses", reason=str(error))
+                wait_until_ready(self.connection)
+
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
-        try:
-            super().heartbeat(timeout, pipeline)
-        except RedisError:
-            wait_until_ready(self.connection)
-            super().heartbeat(timeout, pipeline)
+        while True:
+            try:
+                super().heartbeat(timeout, pipeline)
+                return
+            except RedisError as error:
+                log.warning("redis_refuses", reason=str(error))
+                wait_until_ready(self.connection)
+
+    def handle_warm_shutdown_request(self) -> None:
+        """RQ's word for SIGTERM and SIGINT."""
+        self.told_to_end = True
+        super().handle_warm_shutdown_request()  # type: ignore[no-untyped-call]
 
     def run_maintenance_tasks(self) -> None:
         """At the start, and then every ten minutes."""
-        self._release_abandoned()
-        super().run_maintenance_tasks()  # type: ignore[no-untyped-call]
+        try:
+            self._release_abandoned()
+            super().run_maintenance_tasks()  # type: ignore[no-untyped-call]
+        except (RedisError, StoreUnavailableError) as error:
+            log.warning("maintenance_put_off", reason=str(error))
 
     def _release_abandoned(self, *, and_of_mine: bool = False) -> None:
         mine = self.name if and_of_mine else None
@@ -308,7 +337,22 @@ def run(settings: Settings) -> None:
     forecaster = Forecaster(settings)
     forecaster.use_threads(settings.worker.threads or cores_available())
     forecaster.warm_up()
-    worker = _worker(settings, redis, forecaster)
+    while True:
+        worker = _worker(settings, redis, forecaster)
+        _equip(settings, redis, forecaster, worker)
+        # RQ tells of each job in five lines; our own say it in one.
+        worker.work(logging_level="DEBUG" if settings.logs.level == "debug" else "WARNING")
+        log.info("worker_ended", worker=worker.name)
+        if worker.told_to_end:
+            sys.exit(0)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until the next has handlers of its own
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        log.warning("worker_begins_anew", reason="its work with Redis broke down; the model stays loaded")
+        time.sleep(PAUSE_AFTER_BREAKDOWN_S)
+        wait_until_ready(redis)
+
+
+def _equip(settings: Settings, redis: Redis, forecaster: Forecaster, worker: WarmWorker) -> None:
     jobs.equip(
         jobs.Workbench(
             forecaster,
@@ -322,10 +366,6 @@ def run(settings: Settings) -> None:
             worker.is_mine,
         )
     )
-    # RQ tells of each job in five lines; our own say it in one.
-    worker.work(logging_level="DEBUG" if settings.logs.level == "debug" else "WARNING")
-    log.info("worker_ended", worker=worker.name)
-    sys.exit(0)
 
 
 def _worker(settings: Settings, redis: Redis, forecaster: Forecaster) -> WarmWorker:

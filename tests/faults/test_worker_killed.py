@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-import pytest
 from redis import Redis
 
 from shared.forecast_queue import ForecastQueue
@@ -13,18 +12,6 @@ from shared.forecast_store import ForecastStore
 from shared.kline_store import KlineStore
 from tests.builders import enqueue_together, forecast_request, kline_window, settings
 from tests.processes import eventually, service
-from tests.tiny_models import write_tiny_models
-
-
-@pytest.fixture
-def environment(redis_url: str, tmp_path: Path) -> dict[str, str]:
-    return {
-        "KRONOS_REDIS__URL": redis_url,
-        "KRONOS_MODEL__LOCAL_DIR": str(write_tiny_models(tmp_path)),
-        "KRONOS_MODEL__ALLOW_HUB": "false",
-        "KRONOS_WORKER__THREADS": "1",
-        "KRONOS_WORKER__FORECASTS_AT_ONCE": "3",
-    }
 
 
 def test_a_forecast_whose_worker_was_killed_is_made_by_the_next_one(

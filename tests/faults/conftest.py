@@ -1,0 +1,20 @@
+"""What the tests of faults share: the knobs of a worker with a tiny model on the tests' Redis."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.tiny_models import write_tiny_models
+
+
+@pytest.fixture
+def environment(redis_url: str, tmp_path: Path) -> dict[str, str]:
+    return {
+        "KRONOS_REDIS__URL": redis_url,
+        "KRONOS_MODEL__LOCAL_DIR": str(write_tiny_models(tmp_path)),
+        "KRONOS_MODEL__ALLOW_HUB": "false",
+        "KRONOS_WORKER__THREADS": "1",
+        "KRONOS_WORKER__FORECASTS_AT_ONCE": "3",
+    }

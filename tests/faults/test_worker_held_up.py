@@ -1,0 +1,40 @@
+"""A worker is stopped for so long that it is held for lost: another makes its forecast, and it leaves it to that one."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+from redis import Redis
+
+from shared.forecast_queue import ForecastQueue
+from shared.forecast_store import ForecastStore
+from shared.kline_store import KlineStore
+from tests.builders import forecast_request, kline_window, settings
+from tests.processes import eventually, service
+
+
+def test_a_forecast_of_a_worker_that_is_held_up_is_made_by_another_and_ends_once(
+    redis: Redis, environment: dict[str, str], tmp_path: Path
+) -> None:
+    queue, forecasts = ForecastQueue(redis, settings().queue), ForecastStore(redis, keep=10)
+    snapshot_id = KlineStore(redis, keep=10).save(kline_window())
+    with service("worker", environment, tmp_path) as first:
+        first.wait_for_log("worker_ready")
+        queue.enqueue("held-up", forecast_request(snapshot_id, num_samples=300, horizon=400))
+        eventually(lambda: queue.status("held-up").progress, 30, first.log)
+        first.process.send_signal(signal.SIGSTOP)
+        stopped = time.monotonic()
+        with service("worker", environment, tmp_path) as second:
+            second.wait_for_log("forecast_given_back", 120)
+            print(f"given back after {time.monotonic() - stopped:.0f} s, the start of the watcher included")
+            eventually(lambda: forecasts.exists("held-up"), 120, second.log)
+            eventually(lambda: queue.status("held-up").state == "finished", 20, second.log)
+            made_by_second = forecasts.load("held-up")
+            first.process.send_signal(signal.SIGCONT)
+            first.wait_for_log("forecast_left_to_another", 120)
+        assert forecasts.load("held-up") == made_by_second
+        assert '"forecast_stored"' not in first.log()
+        assert queue.status("held-up").state == "finished"
+        assert first.end() == 0

@@ -45,7 +45,7 @@ from shared.queue_overview import (
     workforce_question,
 )
 from shared.queue_workers import names_question, release_abandoned
-from shared.redis_connection import redis_errors_translated
+from shared.redis_connection import check_writable, redis_errors_translated
 from shared.redis_questions import Answers, Question, ask_together
 from shared.settings import QueueSettings
 
@@ -363,6 +363,10 @@ class ForecastQueue:
             (("LLEN", self._queue.key), ("ZCARD", self._queue.deferred_job_registry.key)),
             lambda replies: int(replies[0]) + int(replies[1]),
         )
+
+    def check_writable(self) -> None:
+        """Raises StoreUnavailableError where Redis takes nothing down, though it may answer."""
+        check_writable(self._redis)
 
     def ask(self, *questions: Question[Any]) -> Answers:
         """Questions of this room and of others that stand on the same Redis, in one round trip."""

@@ -46,8 +46,7 @@ class Heartbeat:
         except StoreUnavailableError as error:
             for watch in self._watches:
                 watch.forget()
-            if not self._redis_away:
-                log.warning("heartbeat_cannot_be_told", reason=error.message)
+            log.warning("heartbeat_cannot_be_told", reason=error.message)
             self._redis_away = True
             return
         if self._redis_away:

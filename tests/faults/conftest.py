@@ -18,3 +18,11 @@ def environment(redis_url: str, tmp_path: Path) -> dict[str, str]:
         "KRONOS_WORKER__THREADS": "1",
         "KRONOS_WORKER__FORECASTS_AT_ONCE": "3",
     }
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How long each recovery took, as the tests have told by record_property."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name == "recovery_s":
+                terminalreporter.write_line(f"recovered after {value:5.1f} s: {report.nodeid.partition('::')[2]}")

@@ -16,6 +16,8 @@ from tests.processes import eventually
 from tests.tiny_models import write_tiny_models
 from tests.unit.inference.test_backtest import write_klines
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for processes in /proc")
 def test_a_killed_backtest_goes_on_where_it_was_and_leaves_no_process(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from tests.processes import eventually, service
 from tests.tiny_models import write_tiny_models
 from tests.unit.inference.test_backtest import write_klines
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def environment(redis_url: str, tmp_path: Path) -> dict[str, str]:

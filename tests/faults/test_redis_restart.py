@@ -23,6 +23,8 @@ from tests.processes import Service, eventually, service
 from tests.tiny_models import write_tiny_models
 from tests.unit.inference.test_backtest import write_klines
 
+pytestmark = pytest.mark.slow
+
 
 def start_redis(port: int, folder: Path) -> subprocess.Popen[bytes]:
     command = [str(redis_server_binary()), "--port", str(port), "--bind", "127.0.0.1", "--appendonly", "yes"]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from redis import Redis
 
 from shared.forecast_queue import ForecastQueue
@@ -14,9 +16,11 @@ from shared.kline_store import KlineStore
 from tests.builders import forecast_request, kline_window, settings
 from tests.processes import eventually, service
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_forecast_of_a_worker_that_is_held_up_is_made_by_another_and_ends_once(
-    redis: Redis, environment: dict[str, str], tmp_path: Path
+    redis: Redis, environment: dict[str, str], tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     queue, forecasts = ForecastQueue(redis, settings().queue), ForecastStore(redis, keep=10)
     snapshot_id = KlineStore(redis, keep=10).save(kline_window())
@@ -28,7 +32,7 @@ def test_a_forecast_of_a_worker_that_is_held_up_is_made_by_another_and_ends_once
         stopped = time.monotonic()
         with service("worker", environment, tmp_path) as second:
             second.wait_for_log("forecast_given_back", 120)
-            print(f"given back after {time.monotonic() - stopped:.0f} s, the start of the watcher included")
+            record_property("recovery_s", time.monotonic() - stopped)  # the start of the watcher included
             eventually(lambda: forecasts.exists("held-up"), 120, second.log)
             eventually(lambda: queue.status("held-up").state == "finished", 20, second.log)
             made_by_second = forecasts.load("held-up")

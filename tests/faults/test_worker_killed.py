@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+import pytest
 from redis import Redis
 
 from shared.forecast_queue import ForecastQueue
@@ -12,6 +13,8 @@ from shared.forecast_store import ForecastStore
 from shared.kline_store import KlineStore
 from tests.builders import enqueue_together, forecast_request, kline_window, settings
 from tests.processes import eventually, service
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_forecast_whose_worker_was_killed_is_made_by_the_next_one(

@@ -1,0 +1,64 @@
+"""What can happen to a Redis that a stack runs on: each fault is put on, and lifted again."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from redis import Redis
+
+from tests.faults.test_redis_restart import start_redis
+
+OTHER_PASSWORD = "changed-by-somebody"  # noqa: S105 - of a Redis that lives for one test
+
+
+class FaultyRedis:
+    """A Redis with append-only files on a port of its own."""
+
+    def __init__(self, port: int, folder: Path) -> None:
+        self.port, self.folder = port, folder
+        self.server: subprocess.Popen[bytes] = start_redis(port, folder)
+        self.client = Redis(port=port)
+
+    def fill(self) -> Callable[[], object]:
+        self.client.config_set("maxmemory-policy", "noeviction")
+        self.client.config_set("maxmemory", 1)
+        return lambda: self.client.config_set("maxmemory", 0)
+
+    def become_a_replica(self) -> Callable[[], object]:
+        self.client.replicaof("127.0.0.1", 1)  # of nobody
+        return lambda: self.client.replicaof("NO", "ONE")
+
+    def change_the_password(self) -> Callable[[], object]:
+        self.client.config_set("requirepass", OTHER_PASSWORD)
+        known = Redis(port=self.port, password=OTHER_PASSWORD)
+        known.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        return lambda: known.config_set("requirepass", "")
+
+    def stop(self) -> Callable[[], object]:
+        self.server.send_signal(signal.SIGSTOP)
+        return lambda: self.server.send_signal(signal.SIGCONT)
+
+    def pause_writes(self) -> Callable[[], object]:
+        """As Redis does it itself for a fail-over."""
+        self.client.execute_command("CLIENT", "PAUSE", 600_000, "WRITE")
+        return lambda: self.client.execute_command("CLIENT", "UNPAUSE")
+
+    def die(self) -> Callable[[], object]:
+        self.server.kill()
+        self.server.wait(timeout=10)
+        return self._start
+
+    def lose_everything(self) -> Callable[[], object]:
+        self.client.flushall()
+        return self.die()
+
+    def _start(self) -> None:
+        self.server = start_redis(self.port, self.folder)
+
+    def end(self) -> None:
+        self.server.send_signal(signal.SIGCONT)
+        self.server.kill()
+        self.server.wait(timeout=10)

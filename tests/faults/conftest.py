@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.faults.stack import Stack, running_stack
 from tests.tiny_models import write_tiny_models
 
 
@@ -18,6 +20,12 @@ def environment(redis_url: str, tmp_path: Path) -> dict[str, str]:
         "KRONOS_WORKER__THREADS": "1",
         "KRONOS_WORKER__FORECASTS_AT_ONCE": "3",
     }
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with running_stack(tmp_path_factory.mktemp("stack")) as running:
+        yield running
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -24,7 +24,7 @@ from rq.job import Job
 from rq.job import JobStatus as RqStatus
 from rq.serializers import JSONSerializer
 
-from shared.contract import Contract
+from shared.contract import JOB_VERSION, VERSION, Contract
 from shared.errors import NotFoundError
 from shared.forecasts import Forecast, ForecastRequest
 from shared.kline_store import pack_window, unpack_window
@@ -103,6 +103,7 @@ class BacktestQueue:
                 failure_ttl=self._settings.failure_ttl,
                 retry=Retry(max=self._settings.retries) if self._settings.retries else None,
                 description=f"backtest {moment.forecast_id}",
+                meta={VERSION: JOB_VERSION},
                 unique=True,
             )
 

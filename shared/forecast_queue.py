@@ -28,6 +28,7 @@ from rq.job import JobStatus as RqStatus
 from rq.serializers import JSONSerializer
 from rq.utils import now
 
+from shared.contract import JOB_VERSION, VERSION
 from shared.errors import AlreadyEndedError, ForecastCancelledError, KlinesNotFetchedError, NotFoundError
 from shared.fetches import Fetch, Fetches, Fetching, snapshot_of
 from shared.forecasts import ForecastRequest, JobState, JobStatus, Progress
@@ -55,6 +56,12 @@ FINISHED_JOB_TTL_S = 600  # the forecast itself is kept in the forecast store
 LOOKED_THROUGH = 256  # jobs at the head of the queue, for those that can be taken along
 ASKED_TTL_S = 86_400
 SETTLED, CANCELLED, MADE = "settled", b"cancelled", b"made"
+
+# Puts a job that was taken out of the queue at its end, and says how many wait then.
+_LEAVE = """
+redis.call('LREM', KEYS[2], 1, ARGV[1])
+return redis.call('RPUSH', KEYS[1], ARGV[1])
+"""
 
 _STATES: dict[RqStatus, JobState] = {
     RqStatus.QUEUED: "queued",
@@ -133,6 +140,7 @@ class ForecastQueue:
                 failure_ttl=self._settings.failure_ttl,
                 retry=Retry(max=self._settings.retries) if self._settings.retries else None,
                 description=f"scores of {symbol} {interval}",
+                meta={VERSION: JOB_VERSION},
                 unique=True,
             )
         except DuplicateJobError:
@@ -207,6 +215,7 @@ class ForecastQueue:
             "failure_ttl": self._settings.failure_ttl,
             "retry": Retry(max=self._settings.retries) if self._settings.retries else None,
             "description": f"forecast {forecast_id}",
+            "meta": {VERSION: JOB_VERSION},
         }
 
     @redis_errors_translated()
@@ -397,13 +406,26 @@ def _as_asked(job: Job) -> ForecastRequest | None:
     return None
 
 
+def can_be_read(job: Job) -> bool:
+    """Whether a job is written in words that this version knows."""
+    return int(job.meta.get(VERSION, JOB_VERSION)) <= JOB_VERSION
+
+
+@redis_errors_translated()
+def leave_to_others(job: Job, queue: Queue) -> int:
+    """Put a job that was taken and cannot be read at the end of its queue, as if it had never been taken; returns how many
+    wait there now.
+    """
+    return int(job.connection.eval(_LEAVE, 2, queue.key, queue.intermediate_queue_key, job.id))
+
+
 def is_first_try(job: Job) -> bool:
     return not job.meta.get("tries", 0)
 
 
 def _is_wanted(job: Job, wanted: Callable[[ForecastRequest], bool]) -> bool:
     request = request_of(job)
-    return request is not None and is_first_try(job) and wanted(request)
+    return request is not None and can_be_read(job) and is_first_try(job) and wanted(request)
 
 
 @redis_errors_translated()

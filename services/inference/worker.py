@@ -38,7 +38,15 @@ from services.inference.work_metrics import TALLY
 from shared.backtest_queue import BacktestQueue
 from shared.calibration_store import CalibrationStore
 from shared.errors import ForecastCancelledError, KronosLiveError, StoreUnavailableError
-from shared.forecast_queue import ForecastQueue, count_try, is_first_try, report_progress, request_of
+from shared.forecast_queue import (
+    ForecastQueue,
+    can_be_read,
+    count_try,
+    is_first_try,
+    leave_to_others,
+    report_progress,
+    request_of,
+)
 from shared.forecast_store import ForecastStore
 from shared.forecasts import ForecastRequest
 from shared.kline_store import KlineStore
@@ -57,6 +65,7 @@ log = get_logger(__name__)
 FORECASTS_AT_ONCE = {"cpu": 1, "cuda": 64, "mps": 1}
 FORECASTS_AT_ONCE_BY_TORCH = {**FORECASTS_AT_ONCE, "cpu": 2}
 PAUSE_AFTER_BREAKDOWN_S = 1.0
+LEAVES_AGAIN_AFTER_S = 2.0
 LOOKS_ELSEWHERE_EVERY_S = 1  # while it waits for a forecast, for what else there is to do
 
 
@@ -103,6 +112,7 @@ class WarmWorker(SimpleWorker):
         watches = [queue.watch(partial(is_gone, own_name=self.name)) for queue in (forecast_queue, backtests)]
         self._heartbeat = Heartbeat(partial(self.beat, heartbeat_redis), watches)
         self.told_to_end = False
+        self._left_in_a_row = 0
         self._forecaster = forecaster
         self._forecast_queue = forecast_queue
         self._backtests = backtests
@@ -140,6 +150,10 @@ class WarmWorker(SimpleWorker):
         as ever and finds its forecast made, or makes it and fails for a reason of its own.
         """
         try:
+            if not can_be_read(job):
+                self._leave_to_others(job, queue)
+                return
+            self._left_in_a_row = 0
             self._forecaster.use_threads(self._threads or self._share_of_cores())
             taken = [self._begin(job), *self._take_along(job)]
             for execution in taken:
@@ -155,6 +169,16 @@ class WarmWorker(SimpleWorker):
             wait_until_ready(self.connection)
             self._release_abandoned(and_of_mine=True)
             self.executions.clear()
+
+    def _leave_to_others(self, job: Job, queue: Any) -> None:
+        """Of a job in the words of a newer version, as there are during an upgrade; with a pause where no other waits."""
+        log.warning(
+            "forecast_left_to_newer_worker", forecast=job.id, reason="it is written for a newer version than this"
+        )
+        self._left_in_a_row += 1
+        if leave_to_others(job, queue) <= self._left_in_a_row:
+            self._left_in_a_row = 0
+            time.sleep(LEAVES_AGAIN_AFTER_S)
 
     def beat(self, redis: Redis) -> None:
         """From the thread of the heartbeat, over a connection of its own: tell Redis that this worker and all that it is at are

@@ -13,9 +13,7 @@ from pathlib import Path
 
 from tests.conftest import PROJECT
 
-PATIENCE = float(
-    os.environ.get("TEST_PATIENCE", "1")
-)  # how many times longer to wait on a machine that others keep busy
+PATIENCE = float(os.environ.get("TEST_PATIENCE", "1"))  # times longer to wait, on a machine that others keep busy
 
 
 class Service:
@@ -32,6 +30,10 @@ class Service:
     def wait_for_log(self, words: str, seconds: float = 60) -> None:
         eventually(lambda: words in self.log() or self.process.poll() is not None, seconds, self.log)
         assert words in self.log(), f"{self.command} did not say {words!r}:\n{self.log()[-3000:]}"
+
+    def times_stored(self, forecast_id: str) -> int:
+        """How often a worker has stored a forecast, by its log."""
+        return sum('"forecast_stored"' in line and f'"{forecast_id}"' in line for line in self.log().splitlines())
 
     def end(self, sent: signal.Signals = signal.SIGTERM, seconds: float = 30) -> int:
         """Send a signal and return the exit code."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 import pytest
 from redis import Redis
 from rq import Queue
@@ -12,15 +9,14 @@ from rq.serializers import JSONSerializer
 
 from shared.kline_store import KlineStore
 from tests.builders import forecast_request, kline_window, settings
+from tests.faults.recovery import Recovery
 from tests.faults.stack import Stack
 from tests.processes import eventually
 
 pytestmark = pytest.mark.slow
 
 
-def test_a_job_whose_worker_died_as_it_took_it_is_made_by_another(
-    stack: Stack, record_property: Callable[[str, object], None]
-) -> None:
+def test_a_job_whose_worker_died_as_it_took_it_is_made_by_another(stack: Stack, recovery: Recovery) -> None:
     redis: Redis = stack.redis.client
     eventually(stack.redis_is_ready, 30)
     queue = Queue(settings().queue.name, connection=redis, serializer=JSONSerializer)
@@ -35,9 +31,9 @@ def test_a_job_whose_worker_died_as_it_took_it_is_made_by_another(
         queue.enqueue_many([job], pipeline=pipe)
         pipe.lmove(*waiting)
         pipe.execute()
-    taken = time.monotonic()
+    recovery.begins()
     assert queue.job_ids == []
     eventually(lambda: stack.stores.forecasts.exists("stranded"), 60, stack.worker.log)
-    record_property("recovery_s", time.monotonic() - taken)
+    recovery.has_ended()
     eventually(lambda: stack.stores.queue.status("stranded").state == "finished", 20, stack.worker.log)
     assert stack.stores.queue.status("stranded").tries == 1

@@ -4,12 +4,10 @@ made, once, of what the venue told, without anything being started anew.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 import pytest
 
 from shared.klines import Interval
+from tests.faults.recovery import Recovery
 from tests.faults.redis_faults import FaultyRedis
 from tests.faults.stack import Stack
 from tests.processes import eventually
@@ -25,13 +23,12 @@ FAULTS = {
     "its writes are paused for a fail-over": (FaultyRedis.pause_writes, "ETHUSDT", Interval.H2),
     "it was killed and started again": (FaultyRedis.die, "SOLUSDT", Interval.H2),
     "it comes back with nothing": (FaultyRedis.lose_everything, "BTCUSDT", Interval.H4),
+    "its answers come too late": (FaultyRedis.answer_too_slowly, "BTCUSDT", Interval.D1),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_the_forecast_is_made_once_when_redis_is_of_use_again(
-    stack: Stack, fault: str, record_property: Callable[[str, object], None]
-) -> None:
+def test_the_forecast_is_made_once_when_redis_is_of_use_again(stack: Stack, fault: str, recovery: Recovery) -> None:
     put_on, symbol, interval = FAULTS[fault]
     eventually(stack.redis_is_ready, 30)
     told_before = len(stack.worker.log())
@@ -46,9 +43,9 @@ def test_the_forecast_is_made_once_when_redis_is_of_use_again(
             )
         finally:
             lift()
-            lifted = time.monotonic()
+            recovery.begins()
         stack.made_once(symbol, interval)
-        record_property("recovery_s", time.monotonic() - lifted)
+        recovery.has_ended()
         eventually(stack.redis_is_ready, 30)
         eventually(lambda: stack.stores.queue.workers() == 1, 30, stack.worker.log)
         assert stack.worker.process.poll() is None

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import pytest
 from rq import Queue
 from rq.serializers import JSONSerializer
 
 from shared.contract import JOB_VERSION, VERSION
 from tests.builders import forecast_request, kline_window, settings
+from tests.faults.recovery import Recovery
 from tests.faults.stack import Stack
 from tests.processes import eventually
 
-pytestmark = pytest.mark.slow
 
-
-def test_a_job_of_a_newer_version_is_left_to_newer_workers_and_holds_up_nobody(stack: Stack) -> None:
+def test_a_job_of_a_newer_version_is_left_to_newer_workers_and_holds_up_nobody(
+    stack: Stack, recovery: Recovery
+) -> None:
     eventually(stack.redis_is_ready, 30)
     queue = Queue(settings().queue.name, connection=stack.redis.client, serializer=JSONSerializer)
     newer = queue.enqueue_call(
@@ -26,8 +26,10 @@ def test_a_job_of_a_newer_version_is_left_to_newer_workers_and_holds_up_nobody(s
     try:
         stack.worker.wait_for_log("forecast_left_to_newer_worker")
         snapshot_id = stack.stores.klines.save(kline_window())
+        recovery.begins()
         assert stack.stores.queue.enqueue("readable", forecast_request(snapshot_id, scheduled=False, num_samples=2))
         eventually(lambda: stack.stores.forecasts.exists("readable"), 60, stack.worker.log)
+        recovery.has_ended()
         status = stack.stores.queue.status("newer")
         assert (status.state, status.tries) == ("queued", 0)
     finally:

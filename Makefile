@@ -14,7 +14,7 @@ DEMO_PORT ?= 8000
 DEMO_FOLDER ?= .demo
 
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-dev demo test check format bench screenshots lock clean
+.PHONY: help venv venv-dev demo test test-faults check format bench screenshots lock clean
 
 help:  ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,8 +43,11 @@ $(VENV)/.developing: $(VENV)/.running
 demo: venv  ## everything on http://127.0.0.1:8000 (DEMO_PORT), until Ctrl+C; data in .demo (DEMO_FOLDER)
 	@exec $(BIN)/kronos-live demo --port $(DEMO_PORT) --folder $(DEMO_FOLDER)
 
-test: venv-dev  ## the whole test suite, against a real Redis of its own
-	@$(BIN)/python -m pytest
+test: venv-dev  ## the test suite, against a real Redis of its own; slow faults apart
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-faults: venv-dev  ## kill, pause, fill and cut a running stack; says how long each recovery took
+	@$(BIN)/python -m pytest tests/faults
 
 check: venv-dev  ## ruff, mypy --strict and the arrows between the rooms
 	@$(BIN)/ruff check .

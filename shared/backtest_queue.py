@@ -24,12 +24,13 @@ from rq.job import Job
 from rq.job import JobStatus as RqStatus
 from rq.serializers import JSONSerializer
 
-from shared.contract import Contract
+from shared.contract import JOB_VERSION, VERSION, Contract
 from shared.errors import NotFoundError
 from shared.forecasts import Forecast, ForecastRequest
 from shared.kline_store import pack_window, unpack_window
 from shared.klines import KlineWindow
 from shared.ledger import LedgerEntry
+from shared.lost_work import LostWork, put_back, taken_and_not_begun
 from shared.queue_overview import Workforce, workforce_question
 from shared.queue_workers import release_abandoned
 from shared.redis_connection import redis_errors_translated
@@ -48,12 +49,6 @@ GONE = {RqStatus.FAILED, RqStatus.STOPPED, RqStatus.CANCELED}
 # handing out the same moment, and has stored them already.
 _CALL_OFF = """
 if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 1 then redis.call('DEL', KEYS[2]) return 1 end
-return 0
-"""
-
-# Puts back a job that was taken out of the queue by whom Redis' answer never reached, or who died before it began.
-_PUT_BACK = """
-if redis.call('LREM', KEYS[2], 1, ARGV[1]) == 1 then return redis.call('RPUSH', KEYS[1], ARGV[1]) end
 return 0
 """
 
@@ -89,7 +84,6 @@ class BacktestQueue:
         self._settings = settings
         self._queue = Queue(settings.backtest_name, connection=redis, serializer=JSONSerializer)
         self._call_off = redis.register_script(_CALL_OFF)
-        self._put_back = redis.register_script(_PUT_BACK)
 
     @redis_errors_translated()
     def hand_out(self, moment: Moment) -> None:
@@ -109,6 +103,7 @@ class BacktestQueue:
                 failure_ttl=self._settings.failure_ttl,
                 retry=Retry(max=self._settings.retries) if self._settings.retries else None,
                 description=f"backtest {moment.forecast_id}",
+                meta={VERSION: JOB_VERSION},
                 unique=True,
             )
 
@@ -143,14 +138,13 @@ class BacktestQueue:
         """Those that have left the queue and that no worker has begun: for a moment as one takes them, for good where Redis
         went away in that moment.
         """
-        taken = cast("list[bytes]", self._redis.lrange(self._queue.intermediate_queue_key, 0, -1))
-        return set(job_ids) & {one.decode() for one in taken}
+        return set(job_ids) & set(taken_and_not_begun(self._queue))
 
     @redis_errors_translated()
     def put_back(self, job_ids: Sequence[str]) -> None:
         """Let those that are stranded wait again. Where a worker begins one after all it is made twice, to the same end."""
         for one in job_ids:
-            self._put_back(keys=[self._queue.key, self._queue.intermediate_queue_key], args=[one])
+            put_back(self._queue, one)
 
     @redis_errors_translated()
     def call_off(self, job_ids: Sequence[str]) -> int:
@@ -187,6 +181,10 @@ class BacktestQueue:
     def release_abandoned(self, is_gone: Callable[[str], bool]) -> list[str]:
         """Give back to the queue what workers began that are gone (`queue_workers`); returns those jobs' ids."""
         return release_abandoned(self._queue, is_gone)
+
+    def watch(self, is_gone: Callable[[str], bool]) -> LostWork:
+        """What finds the moments that lost workers were at."""
+        return LostWork(self._queue, is_gone)
 
     def _jobs(self, job_ids: Sequence[str]) -> dict[str, Job | None]:
         found = Job.fetch_many(job_ids, connection=self._redis, serializer=JSONSerializer) if job_ids else []

@@ -10,6 +10,7 @@
     ├── KlinesNotFetchedError    the klines that a forecast waited for could not be had
     ├── CheckpointError          a model's files cannot be loaded: missing, wrong hash, wrong tensor
     │   └── UnknownModelError    no model of that name is known
+    ├── OutOfMemoryError         not even the smallest piece of the work fits a worker's memory
     ├── NotFoundError            no snapshot, forecast or job has that id
     ├── QueueFullError           too many forecasts wait already; later is fine (HTTP 429)
     ├── AlreadyEndedError        what is to be cancelled has finished or failed before (HTTP 409)
@@ -73,6 +74,10 @@ class CheckpointError(KronosLiveError):
 
 
 class UnknownModelError(CheckpointError):
+    pass
+
+
+class OutOfMemoryError(KronosLiveError):
     pass
 
 

@@ -28,11 +28,13 @@ from rq.job import JobStatus as RqStatus
 from rq.serializers import JSONSerializer
 from rq.utils import now
 
+from shared.contract import JOB_VERSION, VERSION
 from shared.errors import AlreadyEndedError, ForecastCancelledError, KlinesNotFetchedError, NotFoundError
 from shared.fetches import Fetch, Fetches, Fetching, snapshot_of
 from shared.forecasts import ForecastRequest, JobState, JobStatus, Progress
 from shared.kept_answers import KeptAnswers
 from shared.klines import Interval
+from shared.lost_work import LostWork
 from shared.queue_overview import (
     JobCounts,
     QueueStatus,
@@ -44,7 +46,7 @@ from shared.queue_overview import (
     workforce_question,
 )
 from shared.queue_workers import names_question, release_abandoned
-from shared.redis_connection import redis_errors_translated
+from shared.redis_connection import check_writable, redis_errors_translated
 from shared.redis_questions import Answers, Question, ask_together
 from shared.settings import QueueSettings
 
@@ -54,6 +56,12 @@ FINISHED_JOB_TTL_S = 600  # the forecast itself is kept in the forecast store
 LOOKED_THROUGH = 256  # jobs at the head of the queue, for those that can be taken along
 ASKED_TTL_S = 86_400
 SETTLED, CANCELLED, MADE = "settled", b"cancelled", b"made"
+
+# Puts a job that was taken out of the queue at its end, and says how many wait then.
+_LEAVE = """
+redis.call('LREM', KEYS[2], 1, ARGV[1])
+return redis.call('RPUSH', KEYS[1], ARGV[1])
+"""
 
 _STATES: dict[RqStatus, JobState] = {
     RqStatus.QUEUED: "queued",
@@ -132,6 +140,7 @@ class ForecastQueue:
                 failure_ttl=self._settings.failure_ttl,
                 retry=Retry(max=self._settings.retries) if self._settings.retries else None,
                 description=f"scores of {symbol} {interval}",
+                meta={VERSION: JOB_VERSION},
                 unique=True,
             )
         except DuplicateJobError:
@@ -206,6 +215,7 @@ class ForecastQueue:
             "failure_ttl": self._settings.failure_ttl,
             "retry": Retry(max=self._settings.retries) if self._settings.retries else None,
             "description": f"forecast {forecast_id}",
+            "meta": {VERSION: JOB_VERSION},
         }
 
     @redis_errors_translated()
@@ -300,6 +310,10 @@ class ForecastQueue:
         """Give back to the queue what workers began that are gone (`queue_workers`); returns those forecasts' ids."""
         return release_abandoned(self._queue, is_gone)
 
+    def watch(self, is_gone: Callable[[str], bool]) -> LostWork:
+        """What finds the forecasts that lost workers were at."""
+        return LostWork(self._queue, is_gone)
+
     def _forget_failed(self, forecast_id: str) -> None:
         with suppress(NoSuchJobError):
             job = Job.fetch(forecast_id, connection=self._redis, serializer=JSONSerializer)
@@ -359,6 +373,10 @@ class ForecastQueue:
             lambda replies: int(replies[0]) + int(replies[1]),
         )
 
+    def check_writable(self) -> None:
+        """Raises StoreUnavailableError where Redis takes nothing down, though it may answer."""
+        check_writable(self._redis)
+
     def ask(self, *questions: Question[Any]) -> Answers:
         """Questions of this room and of others that stand on the same Redis, in one round trip."""
         return ask_together(self._redis, *questions)
@@ -388,13 +406,26 @@ def _as_asked(job: Job) -> ForecastRequest | None:
     return None
 
 
+def can_be_read(job: Job) -> bool:
+    """Whether a job is written in words that this version knows."""
+    return int(job.meta.get(VERSION, JOB_VERSION)) <= JOB_VERSION
+
+
+@redis_errors_translated()
+def leave_to_others(job: Job, queue: Queue) -> int:
+    """Put a job that was taken and cannot be read at the end of its queue, as if it had never been taken; returns how many
+    wait there now.
+    """
+    return int(job.connection.eval(_LEAVE, 2, queue.key, queue.intermediate_queue_key, job.id))
+
+
 def is_first_try(job: Job) -> bool:
     return not job.meta.get("tries", 0)
 
 
 def _is_wanted(job: Job, wanted: Callable[[ForecastRequest], bool]) -> bool:
     request = request_of(job)
-    return request is not None and is_first_try(job) and wanted(request)
+    return request is not None and can_be_read(job) and is_first_try(job) and wanted(request)
 
 
 @redis_errors_translated()
@@ -433,11 +464,16 @@ def refuse_cancelled(job: Job) -> None:
 
 
 @redis_errors_translated()
-def may_be_stored(redis: Redis, forecast_id: str) -> bool:
-    """Whether a forecast that has just been made is still wanted. If so, it can no longer be cancelled."""
+def may_be_stored(redis: Redis, forecast_id: str, is_mine: Callable[[str], bool]) -> bool:
+    """Whether a forecast that has just been made is still wanted, and wanted of this worker (`is_mine`, by its id). If so, it
+    can no longer be cancelled.
+    """
     key = Job.key_for(forecast_id)
-    if redis.exists(key):  # else there is no job that anybody could have cancelled
-        redis.hsetnx(key, SETTLED, MADE)
+    if not redis.exists(key):
+        return True  # there is no job that anybody could have cancelled or taken over
+    if not is_mine(forecast_id):
+        return False
+    redis.hsetnx(key, SETTLED, MADE)
     return not _is_cancelled(redis, forecast_id)
 
 

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 from uuid import uuid4
 
+from redis.client import Pipeline
 from rq import Queue, Worker
 from rq.executions import Execution
+from rq.job import Job, JobStatus
+from rq.job_lifecycle import record_job_failure
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from shared.redis_questions import Question, ask_together
@@ -76,29 +78,66 @@ def names_question(queue_name: str) -> Question[list[str]]:
 def release_abandoned(queue: Queue, is_gone: Callable[[str], bool]) -> list[str]:
     """Give back to a queue what workers began that are gone; returns the ids of those jobs.
 
-    Gone is a worker whose registration has expired, or of which `is_gone` says so by its name. RQ would notice only
-    when the job's time-out has passed, since its SimpleWorker sends no heartbeat from within a job.
+    Gone is a worker whose registration has expired, or of which `is_gone` says so by its name.
     """
     question = names_question(queue.name)
-    registry, alive = queue.started_job_registry, ask_together(queue.connection, question)[question]
-    abandoned = [
-        execution
-        for execution in _executions(queue)
-        if execution.worker_name not in alive or is_gone(execution.worker_name)
-    ]
-    if abandoned:
-        queue.connection.zadd(registry.key, {execution.composite_key: 1 for execution in abandoned})  # expired long ago
-        registry.cleanup()
-    return [execution.job_id for execution in abandoned]
+    alive = ask_together(queue.connection, question)[question]
+    gone = [one for one in executions_of(queue) if one.worker_name not in alive or is_gone(one.worker_name)]
+    return give_back(queue, gone)
 
 
-def _executions(queue: Queue) -> Iterator[Execution]:
-    """What RQ holds to be running."""
-    for key in cast("list[bytes]", queue.connection.zrange(queue.started_job_registry.key, 0, -1)):
-        execution = Execution.from_composite_key(key.decode(), connection=queue.connection)
-        with suppress(ValueError):  # its details have expired: then no worker is named, and it is abandoned
-            execution.refresh()
-        yield execution
+def executions_of(queue: Queue) -> list[Execution]:
+    """What RQ holds to be running. One whose details have expired names no worker."""
+    redis = queue.connection
+    keys = [key.decode() for key in cast("list[bytes]", redis.zrange(queue.started_job_registry.key, 0, -1))]
+    found = [Execution.from_composite_key(key, connection=redis) for key in keys]
+    with redis.pipeline(transaction=False) as pipe:
+        for execution in found:
+            pipe.hgetall(execution.key)
+        for execution, details in zip(found, pipe.execute(), strict=True):
+            if b"last_heartbeat" in details and b"created_at" in details:
+                execution.restore(details)
+    return found
+
+
+def give_back(queue: Queue, lost: Sequence[Execution]) -> list[str]:
+    """Let jobs wait again whose workers are lost, or fail where they have no try left; returns the ids of both.
+
+    All in one transaction, so that of several who notice one does it. It is RQ's `StartedJobRegistry.cleanup` otherwise,
+    which two can do at once, so that a job would be in the queue twice.
+    """
+    if not lost:
+        return []
+    registry, redis = queue.started_job_registry, queue.connection
+
+    def settle(pipe: Pipeline) -> Any:
+        there = [one for one in lost if pipe.zscore(registry.key, one.composite_key) is not None]
+        jobs = Job.fetch_many([one.job_id for one in there], connection=redis, serializer=queue.serializer)
+        pipe.multi()
+        for execution, job in zip(there, jobs, strict=True):
+            pipe.zrem(registry.key, execution.composite_key)
+            if job is not None and job.get_status(refresh=False) == JobStatus.STARTED:
+                _try_again_or_fail(queue, job, pipe)
+        return [job for job in jobs if job is not None]
+
+    settled = cast("list[Job]", redis.transaction(settle, registry.key, value_from_callable=True))
+    for job in settled:
+        if job.get_status(refresh=False) == JobStatus.FAILED:
+            queue.enqueue_dependents(job, refresh_job_status=False)
+    return [job.id for job in settled]
+
+
+def _try_again_or_fail(queue: Queue, job: Job, pipe: Pipeline) -> None:
+    if job.retries_left:
+        job.retry(queue, pipe)
+        return
+    tries = job.meta.get("tries", 1)
+    job.meta["error"] = (
+        f"Its worker was lost {'once' if tries == 1 else f'{tries} times'} while it was at this (killed, out of memory, or "
+        "its machine gone), so it is not tried again; look into the workers' logs, or ask for fewer paths."
+    )
+    pipe.hset(job.key, "meta", job.serializer.dumps(job.meta))
+    record_job_failure(job, job.meta["error"], pipe)
 
 
 def _name(key: bytes) -> str:

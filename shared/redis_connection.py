@@ -1,4 +1,7 @@
-"""The one way to Redis: a client that retries short outages, and Redis' errors in our own words."""
+"""The one way to Redis: a client that retries short outages, and Redis' errors in our own words.
+
+kronos:probe    empty, for a second: that something could be written
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,7 @@ log = get_logger(__name__)
 
 CONNECT_TIMEOUT_S = 3
 RETRIES = 3
+PROBE, PROBE_KEPT_MS = "kronos:probe", 1000
 
 
 def connect(settings: RedisSettings, *, answer_timeout_s: float | None = None) -> Redis:
@@ -48,12 +52,14 @@ def connect(settings: RedisSettings, *, answer_timeout_s: float | None = None) -
 
 
 def wait_until_ready(redis: Redis, *, first_pause_s: float = 0.2, longest_pause_s: float = 5) -> None:
-    """Return once Redis answers; a service that is started before its Redis waits here and says so."""
+    """Return once Redis answers and takes something down; a service that is started before its Redis waits here and says so.
+
+    One whose memory is full, or that is a replica, answers and is of no use all the same.
+    """
     pause = first_pause_s
     while True:
         try:
-            with redis_errors_translated():
-                redis.ping()
+            check_writable(redis)
             return
         except StoreUnavailableError as error:
             log.warning("waiting_for_redis", reason=str(error), again_in_s=round(pause, 1))
@@ -81,3 +87,9 @@ def redis_errors_translated() -> Iterator[None]:
         raise StoreUnavailableError(
             f"Redis cannot be used at the moment ({error}): check that it runs and that redis.url (KRONOS_REDIS__URL) is right."
         ) from error
+
+
+@redis_errors_translated()
+def check_writable(redis: Redis) -> None:
+    """Raises StoreUnavailableError, with Redis' own reason, unless something can be written."""
+    redis.set(PROBE, b"", px=PROBE_KEPT_MS)

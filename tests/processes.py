@@ -13,6 +13,8 @@ from pathlib import Path
 
 from tests.conftest import PROJECT
 
+PATIENCE = float(os.environ.get("TEST_PATIENCE", "1"))  # times longer to wait, on a machine that others keep busy
+
 
 class Service:
     """A running `kronos-live COMMAND`; its log is a file that can be read at any time."""
@@ -28,6 +30,10 @@ class Service:
     def wait_for_log(self, words: str, seconds: float = 60) -> None:
         eventually(lambda: words in self.log() or self.process.poll() is not None, seconds, self.log)
         assert words in self.log(), f"{self.command} did not say {words!r}:\n{self.log()[-3000:]}"
+
+    def times_stored(self, forecast_id: str) -> int:
+        """How often a worker has stored a forecast, by its log."""
+        return sum('"forecast_stored"' in line and f'"{forecast_id}"' in line for line in self.log().splitlines())
 
     def end(self, sent: signal.Signals = signal.SIGTERM, seconds: float = 30) -> int:
         """Send a signal and return the exit code."""
@@ -58,8 +64,8 @@ def service(command: str, environment: Mapping[str, str], folder: Path) -> Itera
 
 
 def eventually(read: Callable[[], object], seconds: float, explain: Callable[[], str] = str) -> None:
-    """Return once `read` gives something true; fail after `seconds`, with what `explain` says."""
-    deadline = time.monotonic() + seconds
+    """Return once `read` gives something true; fail after `seconds` (times PATIENCE), with what `explain` says."""
+    deadline = time.monotonic() + seconds * PATIENCE
     while not read():
         assert time.monotonic() < deadline, f"not within {seconds} s: {explain()[-3000:]}"
         time.sleep(0.05)

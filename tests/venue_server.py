@@ -40,7 +40,7 @@ NEWEST = 5000  # rows of a file that are read: more than the longest history and
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
 STATUS_FAULTS = {"429": 429, "418": 418, "451": 451, "403": 403, "500": 500}
 # Each changes rows: missing, duplicate and so on at `back` candles before the one that is due; lag leaves out that one.
-ROW_FAULTS = ("missing", "duplicate", "conflict", "disorder", "non_finite", "inconsistent", "lag")
+ROW_FAULTS = ("missing", "duplicate", "conflict", "disorder", "non_finite", "inconsistent", "revised", "lag")
 OTHER_FAULTS = ("cut", "garbage", "shape", "slow", "no_date")
 
 Row = list[Any]  # open time in ms, open, high, low, close, volume, amount
@@ -191,6 +191,8 @@ def _spoil(rows: list[Row], fault: Fault, at_ms: int, step: int) -> list[Row]:
             spoilt.append([*row[:4], float("nan"), *row[5:]])
         elif fault.kind == "inconsistent":
             spoilt.append([*row[:2], row[3], row[2], *row[4:]])  # high and low change places
+        elif fault.kind == "revised":
+            spoilt.append([*row[:4], (row[2] + row[3]) / 2, *row[5:]])  # another close, as good as the first
     return spoilt
 
 

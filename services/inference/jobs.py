@@ -43,11 +43,14 @@ log = get_logger(__name__)
 
 PROGRESS_EVERY_S = 0.2
 PROGRESS_AFTER_OUTAGE_S = 5.0
+STORE_AGAIN_S = 0.5
 
 
 @dataclass(frozen=True)
 class Workbench:
-    """What every job of this process works with: loaded once, used by all. `keep_alive` tells Redis that they still run."""
+    """What every job of this process works with: loaded once, used by all. `is_mine` says of a forecast's id whether this
+    worker is still the one to make it.
+    """
 
     forecaster: Forecaster
     redis: Redis
@@ -57,7 +60,7 @@ class Workbench:
     backtests: BacktestQueue
     calibrate: bool
     job_timeout_s: int
-    keep_alive: Callable[[], None]
+    is_mine: Callable[[str], bool]
 
 
 _workbench: Workbench | None = None
@@ -78,7 +81,7 @@ def run_forecast(forecast_id: str, request: dict[str, Any]) -> str:
         refuse_cancelled(current_job())
         asked = with_snapshot(workbench.redis, ForecastRequest.model_validate(request))
         task = _task(workbench, forecast_id, asked)
-        if not _store(workbench, workbench.forecaster.forecast(task, _progress_of_this_job(workbench))):
+        if not _store(workbench, workbench.forecaster.forecast(task, _progress_of_this_job())):
             refuse_cancelled(current_job())
     return forecast_id
 
@@ -97,7 +100,7 @@ def forecast_past(forecast_id: str, request: dict[str, Any], outcome: list[float
             return job_id  # an earlier try died after it had kept its work
         known = workbench.backtests.known(job_id)
         moment = Moment(forecast_id, ForecastRequest.model_validate(request), known, outcome)
-        line = forecast_and_score(workbench.forecaster, moment, _progress_of_this_job(workbench))
+        line = forecast_and_score(workbench.forecaster, moment, _progress_of_this_job())
         _insist(workbench, lambda: workbench.backtests.finish(job_id, line))
         log.info("past_forecast_scored", forecast=forecast_id, seconds=line.forecast.provenance.timings_s["total"])
     return job_id
@@ -134,7 +137,7 @@ def make_side_by_side(asked: Mapping[str, ForecastRequest], tell: Report) -> Non
             if not is_made(forecast_id):
                 tasks.append(_task(workbench, forecast_id, request))
     if len(tasks) > 1:
-        for made in workbench.forecaster.forecast_panel(tasks, _Progress(tell, workbench.keep_alive)):
+        for made in workbench.forecaster.forecast_panel(tasks, _Progress(tell)):
             _store(workbench, made)
 
 
@@ -159,10 +162,10 @@ def _task(workbench: Workbench, forecast_id: str, request: ForecastRequest) -> T
 
 
 def _store(workbench: Workbench, made: Made) -> bool:
-    """Keep a forecast; False, and nothing is kept, where it was cancelled before."""
+    """Keep a forecast; False, and nothing is kept, where it was cancelled before, or given to another worker."""
 
     def store() -> bool:
-        if not may_be_stored(workbench.redis, made.forecast.id):
+        if not may_be_stored(workbench.redis, made.forecast.id, workbench.is_mine):
             return False
         workbench.forecasts.save(made.forecast, made.paths, made.baseline_draws)
         return True
@@ -189,20 +192,21 @@ def _insist(workbench: Workbench, keep: Callable[[], T]) -> T:
     while True:
         try:
             return keep()
-        except StoreUnavailableError:
+        except StoreUnavailableError as error:
+            log.warning("not_stored_yet", reason=error.message, again_in_s=STORE_AGAIN_S)
+            time.sleep(STORE_AGAIN_S)
             wait_until_ready(workbench.redis)
 
 
-def _progress_of_this_job(workbench: Workbench) -> _Progress:
-    return _Progress(partial(report_progress, [current_job()]), workbench.keep_alive)
+def _progress_of_this_job() -> _Progress:
+    return _Progress(partial(report_progress, [current_job()]))
 
 
 class _Progress:
     """Progress is a courtesy: it is told a few times a second, and a forecast does not wait until somebody can be told."""
 
-    def __init__(self, tell: Report, keep_alive: Callable[[], None]) -> None:
+    def __init__(self, tell: Report) -> None:
         self._tell = tell
-        self._keep_alive = keep_alive
         self._next_at = 0.0
 
     def __call__(self, phase: str, done: int, total: int) -> None:
@@ -211,7 +215,6 @@ class _Progress:
         pause = PROGRESS_EVERY_S
         try:
             self._tell(phase, done, total)
-            self._keep_alive()
         except StoreUnavailableError:
             pause = PROGRESS_AFTER_OUTAGE_S
         self._next_at = time.monotonic() + pause

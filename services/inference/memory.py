@@ -16,9 +16,21 @@ KEPT_FREE = 256 * 2**20
 
 def keep_freed_memory() -> bool:
     """Let freed memory stay with this process, up to KEPT_FREE bytes; False where the C library is not glibc."""
+    library = _glibc()
+    return library is not None and bool(
+        library.mallopt(M_MMAP_THRESHOLD, LARGEST_PIECE) and library.mallopt(M_TRIM_THRESHOLD, KEPT_FREE)
+    )
+
+
+def hand_back_freed_memory() -> None:
+    """Give the system what was freed, where memory has run out: else it would stay with this process in pieces."""
+    library = _glibc()
+    if library is not None:
+        library.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
     if not sys.platform.startswith("linux"):
-        return False
+        return None
     library = ctypes.CDLL(None)
-    if not hasattr(library, "gnu_get_libc_version"):
-        return False
-    return bool(library.mallopt(M_MMAP_THRESHOLD, LARGEST_PIECE) and library.mallopt(M_TRIM_THRESHOLD, KEPT_FREE))
+    return library if hasattr(library, "gnu_get_libc_version") else None

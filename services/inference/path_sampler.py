@@ -19,10 +19,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from shared.errors import OutOfMemoryError
+from shared.logs import get_logger
+
 from .context import Context
 from .decode_loop import Histories, RecordedLoop, SteppingLoop
 from .engine import Engine
+from .memory import hand_back_freed_memory
 from .token_choice import MOST_UNIFORM, Choice
+
+log = get_logger(__name__)
 
 Progress = Callable[[int, int], None]  # steps done, steps in all
 
@@ -104,8 +110,32 @@ class PathSampler:
     @torch.inference_mode()
     def draw(self, count: int, progress: Progress | None = None) -> list[SampledPaths]:
         """The next `count` paths of each series. `progress` is called after every step; what it raises ends the
-        drawing. Raises NonFiniteLogitsError.
+        drawing. Where memory runs out they are begun anew, half as many side by side: a path's numbers do not depend on
+        that. Raises NonFiniteLogitsError, or OutOfMemoryError where the fewest paths are too many.
         """
+        while True:
+            before = [generator.get_state() for generator in self._generators]
+            try:
+                return self._draw(count, progress)
+            except (MemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                _, paths = self._groups(count)
+                if paths <= FEWEST_PATHS:
+                    raise OutOfMemoryError(
+                        f"Not even {paths} paths side by side fit the memory of this worker; ask for a shorter history or "
+                        "horizon, or give the worker more memory."
+                    ) from error
+                self._most_at_once = paths // 2
+                log.warning("out_of_memory", paths_at_once=paths, trying_with=self._most_at_once)
+            for generator, state in zip(self._generators, before, strict=True):
+                generator.set_state(state)
+            self._engine.loops.clear()
+            hand_back_freed_memory()
+            if self._engine.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _draw(self, count: int, progress: Progress | None) -> list[SampledPaths]:
         groups, paths = self._groups(count)
         tokens, candles = [], []
         for group in range(groups):
@@ -193,6 +223,15 @@ class PathSampler:
     @property
     def _window(self) -> int:
         return min(self._histories.length + self._horizon, self._engine.max_context)
+
+
+# How the machine's memory running out is told, by torch and by oneDNN, which have no class of their own for it.
+OUT_OF_MEMORY_WORDS = ("not enough memory", "allocate memory", "could not create a primitive")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    named = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return named or any(words in str(error) for words in OUT_OF_MEMORY_WORDS)
 
 
 def draw_uniforms(generator: torch.Generator, paths: int, horizon: int) -> Tensor:

@@ -7,12 +7,13 @@ when no forecast waits. SIGTERM lets what is being drawn end.
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from redis import Redis
 from redis.client import Pipeline
@@ -24,10 +25,12 @@ from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 from rq.timeouts import JobTimeoutException
 from rq.worker import WorkerStatus
+from rq.worker_registration import register
 
 from services.inference import jobs
 from services.inference.checkpoints import resolve_device
 from services.inference.forecaster import Forecaster, panel_shape
+from services.inference.heartbeat import Heartbeat
 from services.inference.memory import keep_freed_memory
 from services.inference.precisions import has_kernels
 from services.inference.processors import cores_available
@@ -35,11 +38,20 @@ from services.inference.work_metrics import TALLY
 from shared.backtest_queue import BacktestQueue
 from shared.calibration_store import CalibrationStore
 from shared.errors import ForecastCancelledError, KronosLiveError, StoreUnavailableError
-from shared.forecast_queue import ForecastQueue, count_try, is_first_try, report_progress, request_of
+from shared.forecast_queue import (
+    ForecastQueue,
+    can_be_read,
+    count_try,
+    is_first_try,
+    leave_to_others,
+    report_progress,
+    request_of,
+)
 from shared.forecast_store import ForecastStore
 from shared.forecasts import ForecastRequest
 from shared.kline_store import KlineStore
 from shared.logs import configure_logs, get_logger
+from shared.lost_work import SIGN_EVERY_S
 from shared.metrics_server import serve_metrics
 from shared.queue_overview import MODEL_FIELD, SIGN_OF_LIFE_EVERY_S
 from shared.queue_workers import WorkerName, is_gone
@@ -52,6 +64,8 @@ log = get_logger(__name__)
 # as with several, which torch's are not (docs/performance.md).
 FORECASTS_AT_ONCE = {"cpu": 1, "cuda": 64, "mps": 1}
 FORECASTS_AT_ONCE_BY_TORCH = {**FORECASTS_AT_ONCE, "cpu": 2}
+PAUSE_AFTER_BREAKDOWN_S = 1.0
+LEAVES_AGAIN_AFTER_S = 2.0
 LOOKS_ELSEWHERE_EVERY_S = 1  # while it waits for a forecast, for what else there is to do
 
 
@@ -91,15 +105,19 @@ class WarmWorker(SimpleWorker):
         backtests: BacktestQueue,
         threads: int,
         at_once: int,
+        heartbeat_redis: Redis,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        watches = [queue.watch(partial(is_gone, own_name=self.name)) for queue in (forecast_queue, backtests)]
+        self._heartbeat = Heartbeat(partial(self.beat, heartbeat_redis), watches)
+        self.told_to_end = False
+        self._left_in_a_row = 0
         self._forecaster = forecaster
         self._forecast_queue = forecast_queue
         self._backtests = backtests
         self._threads = threads
         self._at_once = at_once
-        self._next_sign_of_life_at = 0.0
 
     @property
     def dequeue_timeout(self) -> int:
@@ -111,7 +129,16 @@ class WarmWorker(SimpleWorker):
     def register_birth(self) -> None:
         """RQ's own; from then on others know of this worker, so only then is it said to be ready."""
         super().register_birth()  # type: ignore[no-untyped-call]
+        self._heartbeat.start()
         log.info("worker_ready", worker=self.name, queue=self.queues[0].name)
+
+    def teardown(self) -> None:
+        """RQ's own, and no sign of life any more."""
+        self._heartbeat.end()
+        try:
+            super().teardown()  # type: ignore[no-untyped-call]
+        except RedisError as error:  # others will notice by our silence
+            log.warning("worker_not_signed_off", reason=str(error))
 
     def serialize(self) -> dict[str, Any]:
         """What a worker's registration in Redis says; ours also says which model it has loaded."""
@@ -123,6 +150,10 @@ class WarmWorker(SimpleWorker):
         as ever and finds its forecast made, or makes it and fails for a reason of its own.
         """
         try:
+            if not can_be_read(job):
+                self._leave_to_others(job, queue)
+                return
+            self._left_in_a_row = 0
             self._forecaster.use_threads(self._threads or self._share_of_cores())
             taken = [self._begin(job), *self._take_along(job)]
             for execution in taken:
@@ -139,19 +170,67 @@ class WarmWorker(SimpleWorker):
             self._release_abandoned(and_of_mine=True)
             self.executions.clear()
 
-    def keep_alive(self) -> None:
-        """From within a job: once in a while, tell Redis that all jobs of this worker still run, so that they expire only
-        when their time-out has passed since the last sign of life. Raises StoreUnavailableError.
+    def _leave_to_others(self, job: Job, queue: Any) -> None:
+        """Of a job in the words of a newer version, as there are during an upgrade; with a pause where no other waits."""
+        log.warning(
+            "forecast_left_to_newer_worker", forecast=job.id, reason="it is written for a newer version than this"
+        )
+        self._left_in_a_row += 1
+        if leave_to_others(job, queue) <= self._left_in_a_row:
+            self._left_in_a_row = 0
+            time.sleep(LEAVES_AGAIN_AFTER_S)
+
+    def beat(self, redis: Redis) -> None:
+        """From the thread of the heartbeat, over a connection of its own: tell Redis that this worker and all that it is at are
+        alive. Raises StoreUnavailableError.
         """
-        if time.monotonic() < self._next_sign_of_life_at:
-            return
-        with redis_errors_translated(), self.connection.pipeline() as pipe:
-            ttl = max(self.get_heartbeat_ttl(execution.job) for execution in self.executions.values())
-            self.heartbeat(ttl, pipeline=pipe)
-            for execution in self.executions.values():
+        executions = list(self.executions.values())
+        with redis_errors_translated(), redis.pipeline() as pipe:
+            super().heartbeat(pipeline=pipe)
+            for execution in executions:
+                ttl = self.get_heartbeat_ttl(execution.job)
                 execution.heartbeat(execution.job.started_job_registry, ttl, pipeline=pipe)
-            pipe.execute()
-        self._next_sign_of_life_at = time.monotonic() + SIGN_OF_LIFE_EVERY_S
+            pipe.hexists(self.key, "birth")
+            if not pipe.execute()[-1]:  # Redis has forgotten us, as one without persistence does when it starts anew
+                register(self, pipe)
+                pipe.hset(self.key, mapping=cast("dict[Any, Any]", self.serialize()))
+                pipe.execute()
+
+    def is_mine(self, job_id: str) -> bool:
+        """Whether this worker is still at a job: one that was silent for long was held for lost, and its job given to another.
+        Raises StoreUnavailableError.
+        """
+        mine = [execution for execution in self.executions.values() if execution.job_id == job_id]
+        return any(self._is_registered(execution) for execution in mine)
+
+    @redis_errors_translated()
+    def _is_registered(self, execution: Execution) -> bool:
+        registry = execution.job.started_job_registry
+        return self.connection.zscore(registry.key, execution.composite_key) is not None
+
+    def handle_job_success(self, job: Job, queue: Any, started_job_registry: Any, execution: Execution) -> None:
+        """RQ's own, unless the job was meanwhile given to another worker: then that one ends it."""
+        if self._still_to_be_ended(execution):
+            super().handle_job_success(job, queue, started_job_registry, execution)
+
+    def handle_job_failure(
+        self,
+        job: Job,
+        queue: Any,
+        started_job_registry: Any = None,
+        exc_string: str = "",
+        execution: Execution | None = None,
+    ) -> None:
+        """The same for a job that failed."""
+        if execution is None or self._still_to_be_ended(execution):
+            super().handle_job_failure(job, queue, started_job_registry, exc_string, execution)
+
+    def _still_to_be_ended(self, execution: Execution) -> bool:
+        if self._is_registered(execution):
+            return True
+        self.executions.pop(execution.id, None)
+        log.warning("forecast_left_to_another", forecast=execution.job_id, reason="this worker was silent for too long")
+        return False
 
     def _begin(self, job: Job) -> Execution:
         execution = self.prepare_execution(job)
@@ -221,17 +300,40 @@ class WarmWorker(SimpleWorker):
         if not isinstance(exc_info[1], ForecastCancelledError):
             super().handle_exception(job, *exc_info)
 
+    def dequeue_job_and_maintain_ttl(
+        self, timeout: int | None, max_idle_time: int | None = None
+    ) -> tuple[Job, Queue] | None:
+        """RQ's own, which waits out a Redis that is away, but ends with one that answers and refuses: whose memory is full,
+        that is a replica, or wants another password. What had left the queue by then is put back by whoever watches it.
+        """
+        while True:
+            try:
+                return super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
+            except RedisError as error:
+                log.warning("redis_refuses", reason=str(error))
+                wait_until_ready(self.connection)
+
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
-        try:
-            super().heartbeat(timeout, pipeline)
-        except RedisError:
-            wait_until_ready(self.connection)
-            super().heartbeat(timeout, pipeline)
+        while True:
+            try:
+                super().heartbeat(timeout, pipeline)
+                return
+            except RedisError as error:
+                log.warning("redis_refuses", reason=str(error))
+                wait_until_ready(self.connection)
+
+    def handle_warm_shutdown_request(self) -> None:
+        """RQ's word for SIGTERM and SIGINT."""
+        self.told_to_end = True
+        super().handle_warm_shutdown_request()  # type: ignore[no-untyped-call]
 
     def run_maintenance_tasks(self) -> None:
         """At the start, and then every ten minutes."""
-        self._release_abandoned()
-        super().run_maintenance_tasks()  # type: ignore[no-untyped-call]
+        try:
+            self._release_abandoned()
+            super().run_maintenance_tasks()  # type: ignore[no-untyped-call]
+        except (RedisError, StoreUnavailableError) as error:
+            log.warning("maintenance_put_off", reason=str(error))
 
     def _release_abandoned(self, *, and_of_mine: bool = False) -> None:
         mine = self.name if and_of_mine else None
@@ -259,7 +361,22 @@ def run(settings: Settings) -> None:
     forecaster = Forecaster(settings)
     forecaster.use_threads(settings.worker.threads or cores_available())
     forecaster.warm_up()
-    worker = _worker(settings, redis, forecaster)
+    while True:
+        worker = _worker(settings, redis, forecaster)
+        _equip(settings, redis, forecaster, worker)
+        # RQ tells of each job in five lines; our own say it in one.
+        worker.work(logging_level="DEBUG" if settings.logs.level == "debug" else "WARNING")
+        log.info("worker_ended", worker=worker.name)
+        if worker.told_to_end:
+            sys.exit(0)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until the next has handlers of its own
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        log.warning("worker_begins_anew", reason="its work with Redis broke down; the model stays loaded")
+        time.sleep(PAUSE_AFTER_BREAKDOWN_S)
+        wait_until_ready(redis)
+
+
+def _equip(settings: Settings, redis: Redis, forecaster: Forecaster, worker: WarmWorker) -> None:
     jobs.equip(
         jobs.Workbench(
             forecaster,
@@ -270,13 +387,9 @@ def run(settings: Settings) -> None:
             BacktestQueue(redis, settings.queue),
             settings.calibration.enabled,
             settings.queue.job_timeout,
-            worker.keep_alive,
+            worker.is_mine,
         )
     )
-    # RQ tells of each job in five lines; our own say it in one.
-    worker.work(logging_level="DEBUG" if settings.logs.level == "debug" else "WARNING")
-    log.info("worker_ended", worker=worker.name)
-    sys.exit(0)
 
 
 def _worker(settings: Settings, redis: Redis, forecaster: Forecaster) -> WarmWorker:
@@ -291,6 +404,7 @@ def _worker(settings: Settings, redis: Redis, forecaster: Forecaster) -> WarmWor
         backtests=BacktestQueue(redis, settings.queue),
         threads=settings.worker.threads,
         at_once=settings.worker.forecasts_at_once or _most_that_gains(settings.model),
+        heartbeat_redis=connect(settings.redis, answer_timeout_s=SIGN_EVERY_S),
     )
 
 

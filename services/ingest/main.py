@@ -28,6 +28,8 @@ from shared.redis_connection import connect
 from shared.settings import Series, Settings
 from shared.venue_symbols import VenueSymbols
 
+REDIS_ANSWERS_WITHIN_S = 5  # so that one that hangs is told of and asked again
+
 log = get_logger(__name__)
 
 
@@ -42,7 +44,9 @@ def run(settings: Settings) -> None:
     clock = VenueClock(_now_ms)
     market = Market(settings, clock, _now_ms)
     desk = build_desk(settings, market)
-    lists = SymbolLists(market, VenueSymbols(connect(settings.redis)), time.sleep)
+    lists = SymbolLists(
+        market, VenueSymbols(connect(settings.redis, answer_timeout_s=REDIS_ANSWERS_WITHIN_S)), time.sleep
+    )
     try:
         side_by_side(
             [
@@ -74,7 +78,7 @@ def build_turns(settings: Settings, market: Market, clock: VenueClock) -> list[T
     """The turns of each series, on the real clock and the configured Redis. All share the venues and what these have
     said: the time, and for how long they want to be left alone.
     """
-    redis = connect(settings.redis)
+    redis = connect(settings.redis, answer_timeout_s=REDIS_ANSWERS_WITHIN_S)
     klines = KlineStore(redis, settings.retention.snapshots_per_series)
     forecasts = ForecastStore(redis, settings.retention.forecasts_per_series)
     queue = ForecastQueue(redis, settings.queue)

@@ -34,6 +34,8 @@ from shared.settings import SHORTEST_HISTORY, Series, Settings
 # A venue's time this far ahead of ours is nonsense sooner than ours is wrong, and nothing would ever be new again after it
 # had been followed. One behind ours does no such harm: the next venue that is ahead of it is followed.
 FARTHEST_AHEAD_MS = 86_400_000
+# A venue that is farther behind the close of an expected candle than this tells that our clock was wrong, not that it is late.
+BEHIND_AT_MOST_MS = 60_000
 LISTING_SECONDS = 30.0  # a list of all symbols is long, and nobody waits for it
 
 T = TypeVar("T")
@@ -76,9 +78,10 @@ class Market:
     def find(self, expected_open_ms: int | None, *, may_simulate: bool) -> Found:
         """The newest closed candles, from the first venue that has enough of them.
 
-        `expected_open_ms` is the candle that must be there already (UTC ms; None where nothing is expected yet);
-        `may_simulate` is false for a series that was ever live. Raises VenueError that names every venue's reason, as
-        UnknownSymbolError where none knows the symbol; its `retry_after_s` is set where all want to be left alone.
+        `expected_open_ms` is the candle that must be there already (UTC ms; None where nothing is expected yet), unless the
+        venue's time says that ours is wrong; `may_simulate` is false for a series that was ever live. Raises VenueError that
+        names every venue's reason, as UnknownSymbolError where none knows the symbol; its `retry_after_s` is set where all
+        want to be left alone.
         """
         short: list[CleanKlines] = []
         failures: list[VenueError] = []
@@ -122,8 +125,9 @@ class Market:
             self._refuse_nonsense(venue, fetched.now_ms)
         klines = clean(fetched, *self.series)
         due = due_open_time(self.series.interval, fetched.now_ms)
-        if fetched.origin == "live":
-            due = max(due, expected_open_ms or due)
+        if fetched.origin == "live" and expected_open_ms is not None:
+            closed_at_ms = expected_open_ms + self.series.interval.ms
+            due = max(due, expected_open_ms) if fetched.now_ms >= closed_at_ms - BEHIND_AT_MOST_MS else due
         log.info(
             "klines_fetched",
             series=str(self.series),

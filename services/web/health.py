@@ -1,4 +1,4 @@
-"""/livez: this process answers. /readyz: it can show a forecast that is as new as it should be."""
+"""/livez: this process answers. /readyz: it can show a forecast that is as new as it should be, and Redis takes new ones."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ def health_pages(settings: Settings, stores: Stores, now_ms: Callable[[], int]) 
     def readyz() -> Response:
         now = now_ms()
         try:
+            stores.queue.check_writable()
             situation = read_situation(stores, settings.data.symbol, settings.data.interval, now)
         except KronosLiveError as error:
             checks: Checks = {"redis": error.message}

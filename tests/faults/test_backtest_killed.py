@@ -12,13 +12,16 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import PROJECT
+from tests.faults.recovery import Recovery
 from tests.processes import eventually
 from tests.tiny_models import write_tiny_models
 from tests.unit.inference.test_backtest import write_klines
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for processes in /proc")
-def test_a_killed_backtest_goes_on_where_it_was_and_leaves_no_process(tmp_path: Path) -> None:
+def test_a_killed_backtest_goes_on_where_it_was_and_leaves_no_process(tmp_path: Path, recovery: Recovery) -> None:
     out, environment = (
         tmp_path / "out",
         {
@@ -28,7 +31,7 @@ def test_a_killed_backtest_goes_on_where_it_was_and_leaves_no_process(tmp_path: 
         },
     )
     command = [sys.executable, "-m", "services.cli", "backtest", str(write_klines(tmp_path, 24 * 12))]
-    command += ["--from", "2025-01-05", "--to", "2025-01-11", "--every", "1h", "--paths", "300", "--history", "64"]
+    command += ["--from", "2025-01-05", "--to", "2025-01-09", "--every", "2h", "--paths", "200", "--history", "64"]
     command += ["--horizon", "24", "--jobs", "2", "--json", "--out", str(out)]
     lines = out / "forecasts.jsonl"
     first = subprocess.Popen(
@@ -41,12 +44,14 @@ def test_a_killed_backtest_goes_on_where_it_was_and_leaves_no_process(tmp_path: 
     finally:
         first.send_signal(signal.SIGKILL)
         first.wait(timeout=10)
+    recovery.begins()
     made = lines.read_bytes().count(b"\n")
     eventually(lambda: not [child for child in children if "spawn_main" in _command(child)], 20)
     again = subprocess.run(
         command, check=False, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=250
     )
     assert again.returncode == 0, again.stderr
+    recovery.has_ended()
     record = json.loads(again.stdout)
     ids = [json.loads(line)["forecast"]["id"] for line in lines.read_text().splitlines()]
     assert 3 < made < len(ids), "it was to die half way"

@@ -10,10 +10,13 @@ from redis import Redis
 
 from shared.klines import Interval
 from shared.ledger import Ledger
+from tests.faults.recovery import Recovery
 from tests.integration.test_backtest_workers import backtest, ended, lines_of
 from tests.processes import eventually, service
 from tests.tiny_models import write_tiny_models
 from tests.unit.inference.test_backtest import write_klines
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -28,7 +31,7 @@ def environment(redis_url: str, tmp_path: Path) -> dict[str, str]:
 
 
 def test_a_killed_worker_and_a_killed_backtest_lose_nothing_and_double_nothing(
-    redis: Redis, environment: dict[str, str], tmp_path: Path
+    redis: Redis, environment: dict[str, str], tmp_path: Path, recovery: Recovery
 ) -> None:
     file, out = write_klines(tmp_path, 24 * 8), tmp_path / "out"
     options = ("--paths", "400", "--workers", "--seed-ledger")
@@ -37,10 +40,12 @@ def test_a_killed_worker_and_a_killed_backtest_lose_nothing_and_double_nothing(
         running = backtest(environment, file, out, *options)
         eventually(lambda: len(lines_of(out)) >= 3, 60, first.log)
         first.end(signal.SIGKILL)
+    recovery.begins()
     made = len(lines_of(out))
     assert made < 23, "it was to die half way"
     with service("worker", environment, tmp_path) as second:
         eventually(lambda: len(lines_of(out)) > made + 3, 120, second.log)
+        recovery.has_ended()
         running.send_signal(signal.SIGKILL)
         running.communicate(timeout=10)
         assert len(lines_of(out)) < 23, "it was to die half way"

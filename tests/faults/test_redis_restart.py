@@ -10,33 +10,20 @@ from pathlib import Path
 
 import pytest
 from redis import Redis
-from redis.exceptions import RedisError
 
-from services.local_redis import redis_server_binary
 from shared.forecast_queue import ForecastQueue
 from shared.forecast_store import ForecastStore
 from shared.kline_store import KlineStore
 from tests.builders import enqueue_together, forecast_request, kline_window, settings
 from tests.conftest import free_port
+from tests.faults.recovery import Recovery
+from tests.faults.redis_faults import start_redis
 from tests.integration.test_backtest_workers import backtest, ended, lines_of
 from tests.processes import Service, eventually, service
 from tests.tiny_models import write_tiny_models
 from tests.unit.inference.test_backtest import write_klines
 
-
-def start_redis(port: int, folder: Path) -> subprocess.Popen[bytes]:
-    command = [str(redis_server_binary()), "--port", str(port), "--bind", "127.0.0.1", "--appendonly", "yes"]
-    server = subprocess.Popen([*command, "--dir", str(folder)], stdout=subprocess.DEVNULL)
-    client = Redis(port=port)
-
-    def answers() -> bool:
-        try:
-            return bool(client.ping())
-        except RedisError:
-            return False
-
-    eventually(answers, 20)
-    return server
+pytestmark = pytest.mark.slow
 
 
 @contextmanager
@@ -87,26 +74,32 @@ def house(tmp_path: Path) -> Iterator[House]:
     running.server.wait(timeout=10)
 
 
-def test_a_worker_outlives_a_restart_of_redis_and_what_was_stored_is_still_there(house: House) -> None:
+def test_a_worker_outlives_a_restart_of_redis_and_what_was_stored_is_still_there(
+    house: House, recovery: Recovery
+) -> None:
     with worker_on(house.port, house.folder) as worker:
         house.enqueue("before", num_samples=2)
         eventually(lambda: house.forecasts.exists("before"), 60, worker.log)
         house.kill_redis()
         house.start_redis()
+        recovery.begins()
         assert house.forecasts.exists("before")
         house.enqueue("after", num_samples=2)
         eventually(lambda: house.forecasts.exists("after"), 90, worker.log)
+        recovery.has_ended()
         assert worker.process.poll() is None
 
 
-def test_a_forecast_outlives_a_redis_that_goes_away_while_it_is_made(house: House) -> None:
+def test_a_forecast_outlives_a_redis_that_goes_away_while_it_is_made(house: House, recovery: Recovery) -> None:
     with worker_on(house.port, house.folder) as worker:
-        house.enqueue("during", num_samples=300, horizon=400)
+        house.enqueue("during", num_samples=150, horizon=400)
         eventually(lambda: house.queue.status("during").progress, 30, worker.log)
         house.kill_redis()
         worker.wait_for_log("waiting_for_redis", 120)
         house.start_redis()
+        recovery.begins()
         eventually(lambda: house.forecasts.exists("during"), 60, worker.log)
+        recovery.has_ended()
         house.enqueue("after", num_samples=2)
         eventually(lambda: house.forecasts.exists("after"), 60, worker.log)
         assert house.queue.status("during").state == "finished"
@@ -114,31 +107,37 @@ def test_a_forecast_outlives_a_redis_that_goes_away_while_it_is_made(house: Hous
         assert "Traceback" not in worker.log()
 
 
-def test_a_panel_outlives_a_redis_that_goes_away_while_it_is_drawn(house: House) -> None:
+def test_a_panel_outlives_a_redis_that_goes_away_while_it_is_drawn(house: House, recovery: Recovery) -> None:
     with worker_on(house.port, house.folder) as worker:
-        request = forecast_request(house.snapshot_id, num_samples=200, horizon=300)
+        request = forecast_request(house.snapshot_id, num_samples=100, horizon=300)
         enqueue_together(house.queue, request, "one", "two")
         eventually(lambda: house.queue.status("two").progress, 30, worker.log)
         house.kill_redis()
         worker.wait_for_log("waiting_for_redis", 120)
         house.start_redis()
+        recovery.begins()
         eventually(lambda: all(house.forecasts.exists(one) for one in ("one", "two")), 60, worker.log)
+        recovery.has_ended()
         eventually(lambda: all(house.queue.status(one).state == "finished" for one in ("one", "two")), 60, worker.log)
         assert [house.forecasts.load(one).provenance.side_by_side for one in ("one", "two")] == [2, 2]
         assert worker.process.poll() is None
         assert "Traceback" not in worker.log()
 
 
-def test_a_backtest_outlives_a_redis_that_goes_away_while_workers_make_it(house: House, tmp_path: Path) -> None:
+def test_a_backtest_outlives_a_redis_that_goes_away_while_workers_make_it(
+    house: House, tmp_path: Path, recovery: Recovery
+) -> None:
     file, out = write_klines(tmp_path, 24 * 8), tmp_path / "out"
     with worker_on(house.port, house.folder) as worker:
         environment = {"KRONOS_REDIS__URL": f"redis://127.0.0.1:{house.port}/0"}
-        running = backtest(environment, file, out, "--paths", "400", "--workers")
+        running = backtest(environment, file, out, "--paths", "200", "--workers")
         eventually(lambda: len(lines_of(out)) >= 2, 60, worker.log)
         house.kill_redis()
         worker.wait_for_log("waiting_for_redis", 120)
         house.start_redis()
+        recovery.begins()
         assert ended(running)["forecasts"] == 23
+        recovery.has_ended()
         assert worker.process.poll() is None
     ids = [line["forecast"]["id"] for line in lines_of(out)]
     assert len(ids) == len(set(ids)) == 23

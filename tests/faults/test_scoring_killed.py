@@ -16,10 +16,11 @@ from shared.kline_store import KlineStore
 from shared.klines import Interval
 from shared.ledger import Ledger
 from tests.builders import finished_forecast, forecast_request, kline_window, settings, with_baselines
+from tests.faults.recovery import Recovery
 from tests.processes import eventually, service
 from tests.tiny_models import write_tiny_models
 
-DUE = 300
+DUE = 150
 
 
 def store_due_forecasts(redis: Redis) -> list[str]:
@@ -39,7 +40,7 @@ def store_due_forecasts(redis: Redis) -> list[str]:
 
 
 def test_nothing_is_scored_twice_and_nothing_is_missing_when_a_worker_is_killed(
-    redis: Redis, redis_url: str, tmp_path: Path
+    redis: Redis, redis_url: str, tmp_path: Path, recovery: Recovery
 ) -> None:
     environment = {
         "KRONOS_REDIS__URL": redis_url,
@@ -53,10 +54,12 @@ def test_nothing_is_scored_twice_and_nothing_is_missing_when_a_worker_is_killed(
         queue.enqueue_scoring("BTCUSDT", Interval.H1, 0)
         eventually(lambda: ledger.version("BTCUSDT", Interval.H1, "live")[0] > 5, 60, first.log)
         first.end(signal.SIGKILL)
+    recovery.begins()
     written = ledger.entries("BTCUSDT", Interval.H1, "live")
     assert 0 < len(written) < DUE, "it was to die half way"
     with service("worker", environment, tmp_path) as second:
         eventually(lambda: ledger.version("BTCUSDT", Interval.H1, "live")[0] == DUE, 120, second.log)
+        recovery.has_ended()
         time.sleep(0.5)
     entries = ledger.entries("BTCUSDT", Interval.H1, "live")
     assert [entry.forecast_id for entry in entries] == ids

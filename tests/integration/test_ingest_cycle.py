@@ -242,6 +242,24 @@ def test_a_venue_that_lives_in_the_past_is_followed_there(redis: Redis, clock: C
     assert ingest.status.last_open_time_ms == DUE_MS + HOUR_MS - year_ms
 
 
+def test_a_clock_that_is_wrong_is_found_out_although_the_first_turn_failed_until_the_next_close(
+    server: VenueServer, redis: Redis
+) -> None:
+    wrong = Clock(NOON_MS + 59 * 60_000 + 5 * HOUR_MS)
+    server.now_ms = lambda: wrong.at_ms - 5 * HOUR_MS  # type: ignore[method-assign]
+    ingest = Ingest(ingest_settings(server.url), redis, wrong)
+    server.fail("500", times=None)
+
+    def mended_after_the_close() -> bool:
+        if wrong.at_ms > NOON_MS + 6 * HOUR_MS:
+            server.faults.clear()
+        return ingest.queue.waiting() == 2
+
+    turns_until(ingest, mended_after_the_close)
+    assert server.now_ms() <= NOON_MS + 2 * HOUR_MS + 2000
+    assert (ingest.status.state, ingest.status.last_open_time_ms) == ("live", DUE_MS + 2 * HOUR_MS)
+
+
 def test_a_clock_a_moment_ahead_waits_for_the_candle_instead_of_losing_it(server: VenueServer, redis: Redis) -> None:
     ahead = Clock(NOON_MS)
     server.now_ms = lambda: ahead.at_ms - 1500  # type: ignore[method-assign]

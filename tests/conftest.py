@@ -1,7 +1,7 @@
 """What all tests share: a real Redis of their own, and skips that can be made failures.
 
-`KRONOS_REQUIRE=browser,compose,curl,kernels,klines,openssl,prometheus,promtool,redis-tls` lists what must be there: a test that
-would skip for the lack of it fails.
+`KRONOS_REQUIRE=browser,compose,curl,kernels,klines,kubectl,openssl,prometheus,promtool,redis-tls` lists what must be there: a
+test that would skip for the lack of it fails.
 """
 
 from __future__ import annotations

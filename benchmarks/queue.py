@@ -41,6 +41,7 @@ from tests.tiny_models import write_tiny_models
 
 PATIENCE_S = 120  # for a worker to be ready, and for any one forecast
 WARM_UP = 5  # forecasts of which the queue's cost is not counted: libraries that are loaded late
+BUNDLED_MODEL = {"KRONOS_MODEL__MODEL_NAME": "Kronos-nano", "KRONOS_MODEL__LOCAL_DIR": ""}
 START_WANTED_MS, STORED_WANTED_MS = 20, 50
 
 
@@ -58,43 +59,47 @@ def main(counts: Sequence[int], forecasts: int, paths: int, costs: int, as_json:
         "cores": cores_available(1),
         "load_at_start": began_at_load,
         "paths": paths,
-        "forecasts_a_minute": rates,
+        "forecasts_a_minute": {count: rate for count, (rate, _) in rates.items()},
+        "redis_ms_a_forecast": {count: redis_ms for count, (_, redis_ms) in rates.items()},
         "cost_ms": cost,
     }
     if as_json:
         click.echo(json.dumps(measured))
         return
     click.echo(f"{measured['cores']} cores, a load of {began_at_load:.1f} before this began")
-    for count, rate in rates.items():
-        click.echo(f"{count} worker{'s' * (count > 1)}, Kronos-nano, {paths} paths: {rate:.0f} forecasts a minute")
+    for count, (rate, redis_ms) in rates.items():
+        click.echo(
+            f"{count} worker{'s' * (count > 1)}, Kronos-nano, {paths} paths: {rate:.0f} forecasts a minute, "
+            f"{redis_ms:.1f} ms of Redis' processor time each"
+        )
     for name, (half, most) in (cost or {}).items():
         click.echo(f"{name}: p50 {half:.1f} ms, p95 {most:.1f} ms")
     if cost:
         click.echo(f"wanted at p50: {START_WANTED_MS} ms until a job begins, {STORED_WANTED_MS} ms until it is stored")
 
 
-def _rate(workers: int, forecasts: int, paths: int) -> float:
-    """Forecasts of the bundled model that so many workers make in a minute."""
-    knobs = {
-        "KRONOS_MODEL__MODEL_NAME": "Kronos-nano",
-        "KRONOS_MODEL__LOCAL_DIR": "",
-        "KRONOS_SAMPLING__NUM_SAMPLES": str(paths),
-    }
-    with tempfile.TemporaryDirectory() as folder, _house(Path(folder), workers, knobs) as house:
+def _rate(workers: int, forecasts: int, paths: int) -> tuple[float, float]:
+    """Forecasts of the bundled model that so many workers make in a minute, and the milliseconds that Redis computes for each,
+    with those of our looks at how far they are.
+    """
+    knobs = {**BUNDLED_MODEL, "KRONOS_SAMPLING__NUM_SAMPLES": str(paths)}
+    with tempfile.TemporaryDirectory() as folder, house_with_workers(Path(folder), workers, knobs) as house:
         names = [f"rate-{number}" for number in range(workers + forecasts)]
+        before_s = house.redis_computed_s()
         for number, name in enumerate(names):
             house.ask(name, seed=number)
         for name in names:
             house.wait_for(name, every_s=0.2)
+        redis_s = house.redis_computed_s() - before_s
         ended = sorted(_stamp(house.job(name).ended_at) for name in names)
-    return 60 * forecasts / (ended[-1] - ended[workers - 1])
+    return 60 * forecasts / (ended[-1] - ended[workers - 1]), 1000 * redis_s / len(names)
 
 
 def _cost(forecasts: int) -> dict[str, tuple[float, float]]:
     """Milliseconds, p50 and p95, that one forecast at a time spends outside the forecaster."""
     with tempfile.TemporaryDirectory() as folder:
         tiny = {"KRONOS_MODEL__LOCAL_DIR": str(write_tiny_models(Path(folder, "models")))}
-        with _house(Path(folder), 1, tiny) as house:
+        with house_with_workers(Path(folder), 1, tiny) as house:
             spent = [house.time_of(f"cost-{number}") for number in range(WARM_UP + forecasts)][WARM_UP:]
     milliseconds = {
         "enqueue to job start": [one.begun_s for one in spent],
@@ -124,20 +129,26 @@ class Spent:
 class House:
     """A Redis with one snapshot and running workers, as whoever asks for forecasts sees it."""
 
-    def __init__(self, redis: Redis, settings: Settings) -> None:
-        self._redis, self._settings = redis, settings
+    def __init__(self, redis: Redis, settings: Settings, window: KlineWindow | None) -> None:
+        self.redis, self._settings = redis, settings
         self._queue = ForecastQueue(redis, settings.queue)
         self._forecasts = ForecastStore(redis, settings.retention.forecasts_per_series)
-        times, values = random_walk_klines(settings.data.history_window)
-        window = KlineWindow("BTCUSDT", Interval.H1, "random walk", "recorded", times, values)
-        self._snapshot_id = KlineStore(redis, settings.retention.snapshots_per_series).save(window)
+        snapshots = KlineStore(redis, settings.retention.snapshots_per_series)
+        self.snapshot_id = snapshots.save(window or random_walk_window(settings.data.history_window))
 
-    def ask(self, name: str, *, seed: int) -> None:
-        request = build_request(self._settings, ForecastOverrides(), self._snapshot_id, scheduled=False, seed=seed)
+    def ask(self, name: str, *, seed: int, **wishes: object) -> None:
+        """Put a forecast in the queue: the configured one, but for wishes as of the API."""
+        wanted = ForecastOverrides.model_validate(wishes)
+        request = build_request(self._settings, wanted, self.snapshot_id, scheduled=False, seed=seed)
         self._queue.enqueue(name, request)
 
+    def redis_computed_s(self) -> float:
+        """Seconds of a processor since Redis was started."""
+        told = self.redis.info("cpu")
+        return float(told["used_cpu_user"]) + float(told["used_cpu_sys"])
+
     def job(self, name: str) -> Job:
-        return Job.fetch(name, connection=self._redis, serializer=JSONSerializer)
+        return Job.fetch(name, connection=self.redis, serializer=JSONSerializer)
 
     def wait_for(self, name: str, *, every_s: float) -> None:
         deadline = time.monotonic() + PATIENCE_S
@@ -161,14 +172,23 @@ class House:
         )
 
 
+def random_walk_window(candles: int) -> KlineWindow:
+    times, values = random_walk_klines(candles)
+    return KlineWindow("BTCUSDT", Interval.H1, "random walk", "recorded", times, values)
+
+
 def _stamp(moment: datetime | None) -> float:
     assert moment is not None, "RQ notes it of every job that has ended"
     return moment.timestamp()
 
 
 @contextmanager
-def _house(folder: Path, workers: int, knobs: Mapping[str, str]) -> Iterator[House]:
-    """So many workers, ready, on a Redis of their own; `knobs` are environment variables."""
+def house_with_workers(
+    folder: Path, workers: int, knobs: Mapping[str, str], window: KlineWindow | None = None
+) -> Iterator[House]:
+    """So many workers, ready, on a Redis of their own; `knobs` are environment variables, `window` the klines to forecast
+    from, a random walk where there are none.
+    """
     with local_redis(folder) as url, ExitStack() as running:
         os.environ |= {
             "KRONOS_REDIS__URL": url,
@@ -182,7 +202,7 @@ def _house(folder: Path, workers: int, knobs: Mapping[str, str]) -> Iterator[Hou
         for process, log in zip(processes, logs, strict=True):
             _wait_until_ready(process, log)
         settings = load_settings()
-        yield House(connect(settings.redis), settings)
+        yield House(connect(settings.redis), settings, window)
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from tests.house.kustomize import Object, render
 from tests.processes import eventually
 
 DEPLOY = PROJECT / "deploy" / "kubernetes"
+SCALING = PROJECT / "docs" / "scaling.md"
 BUILDS = ("base", "overlays/keda", "overlays/gpu")
 KUBERNETES = ("1.31", "1.37")  # the oldest and the newest whose schema the manifests are held to
 SERVICES = ("ingest", "inference", "web")
@@ -51,6 +52,13 @@ def container(one: Object) -> dict[str, Any]:
 def named(build: str, kind: str, name: str) -> Object:
     [found] = [one for one in render(DEPLOY / build) if (one["kind"], one["metadata"]["name"]) == (kind, name)]
     return found
+
+
+def kustomized(folder: Path) -> list[Object]:
+    """What kubectl's kustomize prints."""
+    done = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return list(yaml.safe_load_all(done.stdout))
 
 
 @pytest.mark.parametrize("version", KUBERNETES)
@@ -91,14 +99,26 @@ def test_kedas_part_that_is_kubernetes_own_is_taken_by_it() -> None:
 def test_kustomize_itself_prints_the_same(build: str) -> None:
     if shutil.which("kubectl") is None:
         skip_or_fail("kubectl", "kubectl is not on the PATH, so its kustomize cannot be compared with")
-    printed = subprocess.run(
-        ["kubectl", "kustomize", str(DEPLOY / build)], capture_output=True, text=True, check=True, timeout=60
-    ).stdout
 
     def by_name(objects: list[Object]) -> dict[tuple[str, str], Object]:
         return {(one["kind"], one["metadata"]["name"]): one for one in objects}
 
-    assert by_name(list(yaml.safe_load_all(printed))) == by_name(render(DEPLOY / build))
+    assert by_name(kustomized(DEPLOY / build)) == by_name(render(DEPLOY / build))
+
+
+def test_the_overlay_of_the_documentation_is_one(tmp_path: Path) -> None:
+    if shutil.which("kubectl") is None:
+        skip_or_fail("kubectl", "kubectl is not on the PATH, so nothing here knows all of kustomize")
+    [written] = re.findall(r"```yaml\n# my-overlay/kustomization.yaml\n(.*?)```", SCALING.read_text(), re.DOTALL)
+    shutil.copytree(DEPLOY, tmp_path / "deploy" / "kubernetes")
+    (tmp_path / "my-overlay").mkdir()
+    (tmp_path / "my-overlay" / "kustomization.yaml").write_text(written)
+    printed = kustomized(tmp_path / "my-overlay")
+    images = {container(one)["image"] for one in printed if one["kind"] == "Deployment"}
+    released = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
+    assert images == {f"registry.example.org/kronos-live/{name}:{released}" for name in SERVICES}
+    [config] = [one for one in printed if one["kind"] == "ConfigMap"]
+    assert config["data"]["KRONOS_DATA__SERIES"] == "ETHUSDT:1h,SOLUSDT:1h"
 
 
 def test_keda_counts_the_queue_that_forecasts_wait_in_and_says_alone_how_many_workers() -> None:

@@ -29,7 +29,7 @@ from shared.forecasts import ForecastOverrides, build_request
 from shared.kline_store import KlineStore
 from shared.klines import Interval, KlineWindow
 from shared.redis_connection import connect, wait_until_ready
-from shared.settings import RedisSettings, Settings, load_settings
+from shared.settings import Settings, load_settings
 
 PATIENCE_S = 120
 
@@ -81,7 +81,7 @@ def local_redis(folder: Path) -> Iterator[str]:
     )
     try:
         url = f"unix://{socket}"
-        wait_until_ready(connect(RedisSettings(url=SecretStr(url))))
+        wait_until_ready(connect(load_settings().redis.model_copy(update={"url": SecretStr(url)})))
         yield url
     finally:
         server.terminate()

@@ -19,6 +19,7 @@ from redis.retry import Retry
 
 from shared.errors import SettingsError, StoreUnavailableError
 from shared.logs import get_logger
+from shared.redis_tls import tls_options, why_no_tls
 from shared.settings import RedisSettings
 
 log = get_logger(__name__)
@@ -32,9 +33,9 @@ def connect(settings: RedisSettings, *, answer_timeout_s: float | None = None) -
     """A client for `redis.url`, not yet connected; each command is tried again over about a second of outage.
 
     A command's answer is waited for without limit unless one is given (RQ's workers wait in Redis for their next job);
-    what has not answered within a given limit is not asked again.
+    what has not answered within a given limit is not asked again. Raises SettingsError.
     """
-    url = settings.url.get_secret_value()
+    url, tls = settings.url.get_secret_value(), tls_options(settings)
     tried_again = [RedisConnectionError] if answer_timeout_s else [RedisConnectionError, RedisTimeoutError]
     try:
         return Redis.from_url(
@@ -44,6 +45,7 @@ def connect(settings: RedisSettings, *, answer_timeout_s: float | None = None) -
             health_check_interval=30,
             retry=Retry(ExponentialBackoff(cap=1, base=0.1), RETRIES, supported_errors=tuple(tried_again)),
             retry_on_error=tried_again,
+            **tls,
         )
     except ValueError as error:
         raise SettingsError(
@@ -84,9 +86,10 @@ def redis_errors_translated() -> Iterator[None]:
     try:
         yield
     except RedisError as error:
-        raise StoreUnavailableError(
+        why = why_no_tls(error) or (
             f"Redis cannot be used at the moment ({error}): check that it runs and that redis.url (KRONOS_REDIS__URL) is right."
-        ) from error
+        )
+        raise StoreUnavailableError(why) from error
 
 
 @redis_errors_translated()

@@ -144,6 +144,28 @@ class LimitSettings(Section):
 
 class RedisSettings(Section):
     url: SecretStr  # it may carry a password
+    ca_file: str
+    cert_file: str
+    key_file: str
+
+    @property
+    def encrypted(self) -> bool:
+        return self.url.get_secret_value().startswith("rediss://")
+
+    @model_validator(mode="after")
+    def _files_are_for_tls(self) -> RedisSettings:
+        if bool(self.cert_file) != bool(self.key_file):
+            alone, other = ("cert_file", "key_file") if self.cert_file else ("key_file", "cert_file")
+            raise ValueError(
+                f"redis.{alone} is set without redis.{other}: a certificate goes with its key, set both or neither"
+            )
+        files = {"ca_file": self.ca_file, "cert_file": self.cert_file}
+        if (named := [name for name, file in files.items() if file]) and not self.encrypted:
+            raise ValueError(
+                f"redis.{named[0]} is set, but redis.url does not begin with rediss://, so nothing would be encrypted: let it "
+                f"begin so, or leave the file out"
+            )
+        return self
 
 
 QueueName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,40}$", description="1 to 40 of a-z, 0-9, _ and -")]

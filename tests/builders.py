@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import SecretStr
 
 from services.inference.baselines import state_baselines
 from shared.forecast_queue import ForecastQueue, Wanted
@@ -23,7 +24,7 @@ from shared.forecasts import (
     build_request,
 )
 from shared.klines import COLUMNS, Interval, KlineWindow, Origin
-from shared.settings import Settings, load_settings
+from shared.settings import RedisSettings, Settings, load_settings
 
 START_MS = 1_735_689_600_000  # 2025-01-01 00:00 UTC
 
@@ -56,6 +57,11 @@ def kline_window(
 def settings() -> Settings:
     """The settings as delivered."""
     return load_settings()
+
+
+def redis_settings(url: str) -> RedisSettings:
+    """As delivered, but for the address."""
+    return settings().redis.model_copy(update={"url": SecretStr(url)})
 
 
 def forecast_request(

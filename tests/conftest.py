@@ -1,7 +1,7 @@
 """What all tests share: a real Redis of their own, and skips that can be made failures.
 
-`KRONOS_REQUIRE=browser,compose,curl,kernels,klines,prometheus,promtool` lists what must be there: a test that would skip
-for the lack of it fails.
+`KRONOS_REQUIRE=browser,compose,curl,kernels,klines,kubectl,openssl,prometheus,promtool,redis-tls` lists what must be there: a
+test that would skip for the lack of it fails.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, RedisError
 
 from services.local_redis import redis_server_binary
 
@@ -39,13 +39,21 @@ def free_port() -> int:
 
 
 @contextmanager
-def redis_server(folder: Path) -> Iterator[int]:
+def redis_server(folder: Path, *options: str) -> Iterator[int]:
     """A real Redis on a free port; ended by the handle that started it."""
     port = free_port()
-    server = subprocess.Popen(
-        [str(redis_server_binary()), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)],
-        stdout=subprocess.DEVNULL,
-    )
+    command = [
+        str(redis_server_binary()),
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+        "--dir",
+        str(folder),
+    ]
+    server = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL)
     try:
         _wait_for_redis(port)
         yield port
@@ -67,6 +75,8 @@ def _wait_for_redis(port: int) -> None:
         try:
             client.ping()
             return
+        except AuthenticationError:
+            return  # one with a password answers so
         except RedisError:
             time.sleep(0.05)
     raise RuntimeError(f"the tests' redis-server did not answer on port {port}")

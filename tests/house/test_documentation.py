@@ -15,6 +15,9 @@ from tests.house.metric_table import metric_table, written_metric_table
 KNOBS = [(section, name) for section, name, _ in knobs()]
 SET_BY_COMPOSE_OR_IMAGE = {
     "KRONOS_REDIS__URL",
+    "KRONOS_REDIS__CA_FILE",  # compose brings a Redis of its own, which nobody outside can reach
+    "KRONOS_REDIS__CERT_FILE",
+    "KRONOS_REDIS__KEY_FILE",
     "KRONOS_WEB__HOST",
     "KRONOS_WEB__PORT",
     "KRONOS_WEB__TRUST_NETWORK",

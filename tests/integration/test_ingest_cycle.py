@@ -21,8 +21,7 @@ from shared.forecasts import ForecastRequest, scheduled_forecast_id, seed_of
 from shared.kline_store import KlineStore, SeriesStatus
 from shared.klines import Interval
 from shared.redis_connection import connect
-from shared.settings import RedisSettings
-from tests.builders import finished_forecast, forecast_request
+from tests.builders import finished_forecast, forecast_request, redis_settings
 from tests.conftest import PROJECT, free_port, redis_server_binary
 from tests.ingest_parts import HOUR_MS, NOON_MS, Clock, Ingest, ingest_settings, nowhere, replaced
 from tests.venue_server import VenueServer
@@ -416,7 +415,7 @@ def test_a_recording_that_is_not_there_stops_the_start(redis: Redis, clock: Cloc
 
 def test_redis_may_come_late_and_the_candle_is_not_lost(server: VenueServer, clock: Clock, tmp_path: Path) -> None:
     port = free_port()
-    client = connect(RedisSettings.model_validate({"url": f"redis://127.0.0.1:{port}/0"}))
+    client = connect(redis_settings(f"redis://127.0.0.1:{port}/0"))
     ingest = Ingest(ingest_settings(server.url), client, clock)
     started: list[subprocess.Popen[bytes]] = []
 

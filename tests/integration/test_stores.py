@@ -19,8 +19,7 @@ from shared.kline_store import KlineStore
 from shared.klines import IngestedOrigin, Interval, KlineWindow
 from shared.redis_connection import connect
 from shared.redis_questions import ask_together
-from shared.settings import RedisSettings
-from tests.builders import START_MS, finished_forecast, forecast_request, kline_window, settings
+from tests.builders import START_MS, finished_forecast, forecast_request, kline_window, redis_settings, settings
 from tests.conftest import free_port
 
 
@@ -156,7 +155,7 @@ def test_an_unknown_job_is_not_found_by_name(redis: Redis) -> None:
 
 
 def test_a_redis_that_is_away_is_named_with_its_knob_and_without_its_password() -> None:
-    client = connect(RedisSettings.model_validate({"url": f"redis://:hidden@127.0.0.1:{free_port()}/0"}))
+    client = connect(redis_settings(f"redis://:hidden@127.0.0.1:{free_port()}/0"))
     with pytest.raises(StoreUnavailableError, match="KRONOS_REDIS__URL") as caught:
         KlineStore(client, keep=1).all_statuses()
     assert "hidden" not in str(caught.value)
@@ -165,7 +164,7 @@ def test_a_redis_that_is_away_is_named_with_its_knob_and_without_its_password() 
 @pytest.mark.parametrize("url", ["redis://:hidden@host:abc/0", "redis://[::1/0", "http://u:hidden@host/0"])
 def test_a_redis_address_that_is_none_is_told_without_its_password(url: str) -> None:
     with pytest.raises(SettingsError, match="KRONOS_REDIS__URL") as caught:
-        connect(RedisSettings.model_validate({"url": url}))
+        connect(redis_settings(url))
     assert "hidden" not in str(caught.value)
 
 

@@ -115,3 +115,20 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KRONOS_WEB__WRITE_TOKEN", "open-sesame")
     assert "open-sesame" not in repr(load_settings())
+
+
+@pytest.mark.parametrize(
+    ("url", "knob", "said"),
+    [
+        ("redis://127.0.0.1:6379/0", "CA_FILE", r"redis\.ca_file is set, but redis\.url does not begin with rediss://"),
+        ("rediss://127.0.0.1:6379/0", "CERT_FILE", r"redis\.cert_file is set without redis\.key_file"),
+        ("rediss://127.0.0.1:6379/0", "KEY_FILE", r"redis\.key_file is set without redis\.cert_file"),
+    ],
+)
+def test_files_for_tls_that_would_be_of_no_use_are_refused(
+    monkeypatch: pytest.MonkeyPatch, url: str, knob: str, said: str
+) -> None:
+    monkeypatch.setenv("KRONOS_REDIS__URL", url)
+    monkeypatch.setenv(f"KRONOS_REDIS__{knob}", "some.pem")
+    with pytest.raises(SettingsError, match=said):
+        load_settings()

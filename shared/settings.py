@@ -78,8 +78,8 @@ class ModelSettings(Section):
     allow_bundled: bool
 
 
-# auto: what the checkpoint's own card says.
 Auto = Literal["auto"]
+# auto: what the checkpoint's own card says.
 Temperature = Annotated[float, Field(gt=0, le=5)] | Auto
 TopP = Annotated[float, Field(gt=0, le=1)] | Auto
 TEMPERATURE_IN_WORDS = "a number above 0, to 5, or auto for what the checkpoint's card says"
@@ -191,7 +191,7 @@ class WebSettings(Section):
     threads: int = Field(ge=1, le=256)
     max_streams: int = Field(ge=0, le=10_000)
     write_token: SecretStr
-    trust_network: bool
+    public: bool | Auto = Field(description="true, false, or auto for whether web.host is beyond this machine")
 
 
 class MetricsSettings(Section):

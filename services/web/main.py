@@ -15,12 +15,12 @@ from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import ThreadWorker
 
 from services.web.app import create_app
-from services.web.write_access import needs_token_that_is_missing
 from shared.errors import SettingsError
 from shared.forecast_queue import ForecastQueue
 from shared.forecast_store import ForecastStore
 from shared.kline_store import KlineStore
 from shared.logs import configure_logs, get_logger
+from shared.publishing import refuse_public_without_token
 from shared.redis_connection import connect
 from shared.settings import Settings, WebSettings
 
@@ -33,17 +33,13 @@ log = get_logger(__name__)
 
 
 def run(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT. Raises SettingsError where the address cannot be had."""
+    """Serve until SIGTERM or SIGINT. Raises SettingsError where the address cannot be had, or anybody could write."""
+    refuse_public_without_token(settings.web)
     configure_logs(settings.logs, "web")
     app = _application(settings)
     _allow_open_files(settings.web.max_streams)
     listener = listen(settings.web)
     log.info("listening", address=address(listener))
-    if needs_token_that_is_missing(settings.web):
-        log.warning(
-            "nobody can ask for forecasts here: set web.write_token (KRONOS_WEB__WRITE_TOKEN) or web.trust_network",
-            host=settings.web.host,
-        )
     Gunicorn(app, settings.web, listener).run()
 
 

@@ -255,6 +255,16 @@ def test_a_worker_whose_model_stands_in_for_another_says_so(look: Look, redis: R
     assert "stands in for Kronos-small" in found["loaded model"].what
 
 
+def test_who_may_write_is_judged_by_what_the_page_would_start_with(look: Look, redis_url: str) -> None:
+    assert "Only this machine" in look()["access"].what
+    beyond = {"KRONOS_WEB__HOST": "0.0.0.0"}  # noqa: S104 - said, not listened on
+    refused = look(**beyond)["access"]
+    assert (refused.state, "KRONOS_WEB__WRITE_TOKEN" in refused.what) == ("wrong", True)
+    assert "you trust them" in look(**beyond, KRONOS_WEB__PUBLIC="false")["access"].what
+    assert look(**beyond, KRONOS_WEB__WRITE_TOKEN="secret")["access"].state == "warning"  # noqa: S106
+    assert look(**beyond, KRONOS_WEB__WRITE_TOKEN=32 * "k")["access"].state == "ok"
+
+
 def test_it_writes_nothing_but_a_key_of_its_own_that_goes_by_itself(look: Look, redis: Redis) -> None:
     stores_on(redis)
     look()

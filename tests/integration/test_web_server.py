@@ -51,7 +51,8 @@ def test_a_taken_port_is_named_in_one_sentence(tmp_path: Path) -> None:
 
 
 def test_a_host_that_is_not_here_is_named_in_one_sentence(tmp_path: Path) -> None:
-    with service("web", {"KRONOS_WEB__HOST": "no.such.host.invalid", "KRONOS_WEB__PORT": "0"}, tmp_path) as running:
+    knobs = {"KRONOS_WEB__HOST": "no.such.host.invalid", "KRONOS_WEB__PUBLIC": "false", "KRONOS_WEB__PORT": "0"}
+    with service("web", knobs, tmp_path) as running:
         assert running.process.wait(timeout=30) == 2
         assert "web.host (KRONOS_WEB__HOST) is 'no.such.host.invalid'" in running.log()
         assert len(running.log().splitlines()) == 1
@@ -138,11 +139,21 @@ def test_a_write_token_is_asked_for_where_one_is_configured(redis_url: str, tmp_
         assert "s3cret" not in running.log()
 
 
-def test_beyond_loopback_without_a_token_it_says_at_the_start_that_nobody_can_write(
-    redis_url: str, tmp_path: Path
+@pytest.mark.parametrize(
+    ("chosen", "words"),
+    [
+        ({"KRONOS_WEB__PUBLIC": "true"}, "web.public (KRONOS_WEB__PUBLIC) is true, but"),
+        ({"KRONOS_WEB__HOST": "0.0.0.0"}, "web.host (KRONOS_WEB__HOST) is 0.0.0.0, beyond"),  # noqa: S104
+    ],
+)
+def test_what_others_reach_is_not_started_without_a_token(
+    redis_url: str, tmp_path: Path, chosen: dict[str, str], words: str
 ) -> None:
-    with web_server(redis_url, tmp_path, KRONOS_WEB__HOST="0.0.0.0") as (address, running):  # noqa: S104
-        running.wait_for_log("KRONOS_WEB__WRITE_TOKEN")
-        refused = httpx.post(f"{address.replace('0.0.0.0', '127.0.0.1')}/api/v1/forecasts", trust_env=False)  # noqa: S104
-        assert refused.status_code == 403
-        assert "KRONOS_WEB__WRITE_TOKEN" in refused.json()["detail"]
+    with service("web", {"KRONOS_REDIS__URL": redis_url, "KRONOS_WEB__PORT": "0", **chosen}, tmp_path) as running:
+        assert running.process.wait(timeout=30) == 2
+        [line] = running.log().splitlines()
+    assert words in line
+    assert "KRONOS_WEB__WRITE_TOKEN" in line
+    with web_server(redis_url, tmp_path, **chosen, KRONOS_WEB__WRITE_TOKEN="s3cret") as (address, _):  # noqa: S106
+        here = address.replace("0.0.0.0", "127.0.0.1")  # noqa: S104
+        assert httpx.post(f"{here}/api/v1/forecasts", trust_env=False).status_code == 401

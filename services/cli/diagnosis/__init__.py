@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from redis import Redis
 
 from services.cli.diagnosis.finding import Finding, wrong
+from services.cli.diagnosis.of_access import examine_access
 from services.cli.diagnosis.of_checkpoint import examine_checkpoint, examine_loaded_models
 from services.cli.diagnosis.of_clocks import examine_redis_clock, examine_venue_clock
 from services.cli.diagnosis.of_redis import examine_redis
@@ -37,6 +38,7 @@ def examine(settings: Settings, now_ms: int) -> Iterator[Finding]:
             yield from _house(redis, settings, now_ms)
         except StoreUnavailableError as error:  # it answered a moment ago
             yield wrong("redis", error.message, "Look at Redis and its log, then ask the doctor again.")
+    yield examine_access(settings.web)
     yield examine_venue_clock(settings.metrics)
     yield examine_checkpoint(settings.model)
 

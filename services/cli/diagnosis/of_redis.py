@@ -10,13 +10,13 @@ from redis import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
 from services.cli.diagnosis.finding import Finding, ok, warning, wrong
+from shared.publishing import is_loopback
 from shared.redis_connection import without_password
 from shared.settings import RedisSettings
 
 PROBE, PROBE_KEPT_S = "kronos:doctor", 60
 OLDEST = (6, 2)  # RQ moves jobs by LMOVE
 NEARLY_FULL = 0.9  # of maxmemory
-LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 def examine_redis(redis: Redis, settings: RedisSettings) -> Iterator[Finding]:
@@ -103,7 +103,7 @@ def _password(settings: RedisSettings, where: str) -> Finding:
     check, parts = "redis password", urlsplit(settings.url.get_secret_value())
     if parts.password:
         return ok(check, "Redis is asked with a password.")
-    if parts.scheme == "unix" or parts.hostname in LOOPBACK:
+    if parts.scheme == "unix" or is_loopback(parts.hostname or ""):
         return ok(check, f"No password is needed for {where}: only this machine reaches it there.")
     return warning(
         check,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from services.cli.alive import alive
 from services.cli.asking import cancel, forecast
 from services.cli.backtesting import backtest
 from services.cli.common import errors_in_one_line
@@ -103,6 +104,7 @@ for command in (
     status,
     workers,
     doctor,
+    alive,
     completion,
 ):
     main.add_command(command)

@@ -144,6 +144,7 @@ class LimitSettings(Section):
 
 class RedisSettings(Section):
     url: SecretStr  # it may carry a password
+    password_file: str
 
 
 QueueName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,40}$", description="1 to 40 of a-z, 0-9, _ and -")]

@@ -28,7 +28,7 @@ def examine_redis(redis: Redis, settings: RedisSettings) -> Iterator[Finding]:
         yield wrong(
             "redis",
             f"Redis at {where} answers, but refuses us ({error}).",
-            "Put its password into redis.url (KRONOS_REDIS__URL), as in redis://:PASSWORD@HOST:6379/0.",
+            "Put its password into redis.url (KRONOS_REDIS__URL), or into a file that redis.password_file names.",
         )
         return
     except RedisError as error:
@@ -101,12 +101,12 @@ def _persistence(told: dict[str, Any]) -> Finding:
 
 def _password(settings: RedisSettings, where: str) -> Finding:
     check, parts = "redis password", urlsplit(settings.url.get_secret_value())
-    if parts.password:
+    if parts.password or settings.password_file:
         return ok(check, "Redis is asked with a password.")
     if parts.scheme == "unix" or is_loopback(parts.hostname or ""):
         return ok(check, f"No password is needed for {where}: only this machine reaches it there.")
     return warning(
         check,
         f"Redis at {where} takes commands from whoever reaches it.",
-        "Give it a password (requirepass) and put that into redis.url (KRONOS_REDIS__URL).",
+        "Give it a password (requirepass), and put that into redis.url (KRONOS_REDIS__URL) or redis.password_file.",
     )

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -125,6 +126,35 @@ def test_a_redis_that_accepts_but_never_answers_does_not_hold_requests_for_ever(
         mute.listen(64)
         with web_server(f"redis://127.0.0.1:{mute.getsockname()[1]}/0", tmp_path) as (address, _):
             assert httpx.get(f"{address}/readyz", timeout=10, trust_env=False).status_code == 503
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n",
+        b"POST /api/v1/forecasts HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{",
+    ],
+    ids=["in the head", "in the body"],
+)
+def test_requests_that_never_end_do_not_hold_up_everybody(redis_url: str, tmp_path: Path, sent: bytes) -> None:
+    few = {"KRONOS_WEB__THREADS": "2", "KRONOS_WEB__REQUEST_SECONDS": "2"}
+    with ExitStack() as held, web_server(redis_url, tmp_path, **few) as (address, running):
+        host, port = address.removeprefix("http://").split(":")
+        slow = [held.enter_context(socket.create_connection((host, int(port)), timeout=60)) for _ in range(4)]
+        for one in slow:
+            one.sendall(sent)
+        assert httpx.get(f"{address}/livez", timeout=60, trust_env=False).status_code == 200
+        assert all(len(one.recv(4096)) < 4096 for one in slow), "each was hung up on, with or without a word"
+        assert "Traceback" not in running.log()
+
+
+def test_a_stream_of_events_may_last_longer_than_a_request(redis_url: str, tmp_path: Path) -> None:
+    with (
+        web_server(redis_url, tmp_path, KRONOS_WEB__REQUEST_SECONDS="1") as (address, _),
+        httpx.stream("GET", f"{address}/api/v1/events", timeout=60, trust_env=False) as stream,
+    ):
+        begun = time.monotonic()
+        assert any(time.monotonic() - begun > 3 for _ in stream.iter_bytes()), "a word of life comes every 15 s"
 
 
 def test_a_write_token_is_asked_for_where_one_is_configured(redis_url: str, tmp_path: Path) -> None:

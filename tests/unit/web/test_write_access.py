@@ -11,15 +11,15 @@ from services.web.problems import Refused
 from services.web.write_access import check_write_access
 from shared.errors import SettingsError
 from shared.publishing import is_loopback, is_public, refuse_public_without_token
-from shared.settings import WebSettings
+from shared.settings import WebSettings, load_settings
 
 OTHERS = {"host": "0.0.0.0"}  # noqa: S104 - said, not listened on
 TOKEN = {"write_token": "s3cret"}
 
 
 def web(**changes: object) -> WebSettings:
-    as_delivered = {"host": "127.0.0.1", "port": 8000, "threads": 8, "max_streams": 9, "write_token": ""}
-    return WebSettings.model_validate({**as_delivered, "public": "auto", **changes})
+    delivered = load_settings().web.model_dump()
+    return WebSettings.model_validate({**delivered, **changes})
 
 
 def refusal(settings: WebSettings, host: str = "localhost:8000", **headers: str) -> int | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from redis import Redis
@@ -33,13 +34,19 @@ def connect(settings: RedisSettings, *, answer_timeout_s: float | None = None) -
     """A client for `redis.url`, not yet connected; each command is tried again over about a second of outage.
 
     A command's answer is waited for without limit unless one is given (RQ's workers wait in Redis for their next job);
-    what has not answered within a given limit is not asked again. Raises SettingsError.
+    what has not answered within a given limit is not asked again. Raises SettingsError where the address cannot be used or
+    a file that is named not be read.
     """
-    url, tls = settings.url.get_secret_value(), tls_options(settings)
+    url, password, tls = (
+        settings.url.get_secret_value(),
+        _password_from_file(settings.password_file),
+        tls_options(settings),
+    )
     tried_again = [RedisConnectionError] if answer_timeout_s else [RedisConnectionError, RedisTimeoutError]
     try:
         return Redis.from_url(
             url,
+            password=password,  # one that stands in the address goes before it
             socket_connect_timeout=CONNECT_TIMEOUT_S,
             socket_timeout=answer_timeout_s,
             health_check_interval=30,
@@ -51,6 +58,22 @@ def connect(settings: RedisSettings, *, answer_timeout_s: float | None = None) -
         raise SettingsError(
             f"redis.url (KRONOS_REDIS__URL) is {without_password(url)!r}, which is not usable: {error}."
         ) from None
+
+
+def _password_from_file(name: str) -> str | None:
+    if not name:
+        return None
+    knob = f"redis.password_file (KRONOS_REDIS__PASSWORD_FILE) is {name!r}"
+    try:
+        password = Path(name).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not text"
+        raise SettingsError(
+            f"{knob}, which cannot be read ({why}): name a file that holds the password alone."
+        ) from None
+    if not password:
+        raise SettingsError(f"{knob}, which is empty: write the password into it.")
+    return password
 
 
 def wait_until_ready(redis: Redis, *, first_pause_s: float = 0.2, longest_pause_s: float = 5) -> None:

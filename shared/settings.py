@@ -24,7 +24,9 @@ DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "config" / "config.yam
 ENV_PREFIX = "KRONOS_"
 ENV_DELIMITER = "__"
 
-NOT_KNOBS = {"KRONOS_CONFIG", "KRONOS_REQUIRE", "KRONOS_PUBLISH"}  # other variables of ours: file, tests, compose
+# Other variables of ours: the file, the tests, and what docker-compose.yml alone reads, as do those with its prefix.
+NOT_KNOBS = {"KRONOS_CONFIG", "KRONOS_REQUIRE", "KRONOS_PUBLISH", "KRONOS_EXTRAS"}
+COMPOSE_PREFIX = "KRONOS_COMPOSE_"
 
 SHORTEST_HISTORY = 64  # candles: no model is asked with fewer, and `overflow: trim` always leaves it as many
 Overflow = Literal["trim", "slide"]
@@ -78,8 +80,8 @@ class ModelSettings(Section):
     allow_bundled: bool
 
 
-# auto: what the checkpoint's own card says.
 Auto = Literal["auto"]
+# auto: what the checkpoint's own card says.
 Temperature = Annotated[float, Field(gt=0, le=5)] | Auto
 TopP = Annotated[float, Field(gt=0, le=1)] | Auto
 TEMPERATURE_IN_WORDS = "a number above 0, to 5, or auto for what the checkpoint's card says"
@@ -140,10 +142,13 @@ class LimitSettings(Section):
     max_num_samples: int = Field(ge=1, le=10_000)
     max_queued: int = Field(ge=1, le=100_000)
     max_body_bytes: int = Field(ge=1024, le=1 << 20)
+    writes_per_minute: int = Field(ge=0, le=100_000)
+    reads_per_minute: int = Field(ge=0, le=100_000)
 
 
 class RedisSettings(Section):
     url: SecretStr  # it may carry a password
+    password_file: str
     ca_file: str
     cert_file: str
     key_file: str
@@ -212,8 +217,10 @@ class WebSettings(Section):
     port: int = Field(ge=0, le=65_535)
     threads: int = Field(ge=1, le=256)
     max_streams: int = Field(ge=0, le=10_000)
+    request_seconds: int = Field(ge=1, le=600)
     write_token: SecretStr
-    trust_network: bool
+    proxies: int = Field(ge=0, le=8)
+    public: bool | Auto = Field(description="true, false, or auto for whether web.host is beyond this machine")
 
 
 class MetricsSettings(Section):
@@ -344,7 +351,8 @@ def _refuse_unknown_environment(environment: Mapping[str, str]) -> None:
     known = {environment_name(section, name) for section, name, _ in knobs()} | NOT_KNOBS
     known |= {f"{ENV_PREFIX}{section}".upper() for section in Settings.model_fields}  # refused later, as sections
     for name in environment:
-        if name.upper().startswith(ENV_PREFIX) and name.upper() not in known:
+        ours = name.upper().startswith(ENV_PREFIX) and not name.upper().startswith(COMPOSE_PREFIX)
+        if ours and name.upper() not in known:
             raise SettingsError(f"The environment sets {name}, which is no knob: config/config.yaml lists all of them.")
 
 

@@ -39,23 +39,14 @@ def free_port() -> int:
 
 
 @contextmanager
-def redis_server(folder: Path, *options: str) -> Iterator[int]:
+def redis_server(folder: Path, *options: str, password: str | None = None) -> Iterator[int]:
     """A real Redis on a free port; ended by the handle that started it."""
     port = free_port()
-    command = [
-        str(redis_server_binary()),
-        "--port",
-        str(port),
-        "--bind",
-        "127.0.0.1",
-        "--save",
-        "",
-        "--dir",
-        str(folder),
-    ]
-    server = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL)
+    own = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    secret = ["--requirepass", password] if password else []
+    server = subprocess.Popen([str(redis_server_binary()), *own, *secret, *options], stdout=subprocess.DEVNULL)
     try:
-        _wait_for_redis(port)
+        _wait_for_redis(port, password)
         yield port
     finally:
         server.terminate()
@@ -69,8 +60,8 @@ def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         yield port
 
 
-def _wait_for_redis(port: int) -> None:
-    client = Redis(port=port)
+def _wait_for_redis(port: int, password: str | None) -> None:
+    client = Redis(port=port, password=password)
     for _ in range(100):
         try:
             client.ping()

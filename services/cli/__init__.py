@@ -7,10 +7,12 @@ from pathlib import Path
 
 import click
 
+from services.cli.alive import alive
 from services.cli.asking import cancel, forecast
 from services.cli.backtesting import backtest
 from services.cli.common import errors_in_one_line
 from services.cli.completion import completion
+from services.cli.doctor import doctor
 from services.cli.past_klines import klines
 from services.cli.reading import list_forecasts, open_page, show, status, workers
 from services.cli.records import ledger, outcome, track_record
@@ -101,6 +103,8 @@ for command in (
     fine_tune,
     status,
     workers,
+    doctor,
+    alive,
     completion,
 ):
     main.add_command(command)

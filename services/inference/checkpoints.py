@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 
 from services.inference.checkpoint_card import Card, read_card
-from services.inference.hub import HubError, HubFolder, fetch
+from services.inference.hub import HubError, HubFolder, fetch, find_cached, look_up
 from services.inference.model.kronos import Kronos
 from services.inference.model.tokenizer import KronosTokenizer
 from services.inference.weights import WEIGHTS_FILE, check_sha256, load_kronos, load_tokenizer, sha256_of
@@ -177,6 +177,25 @@ def weights_here(name: str, local_dir: Path) -> tuple[str, str]:
 
 def _hashes(found: _Found) -> tuple[str, str]:
     return sha256_of(found.model / WEIGHTS_FILE), sha256_of(found.tokenizer / WEIGHTS_FILE)
+
+
+def to_be_downloaded(name: str, policy: ModelPolicy) -> bool:
+    """Whether `load_model` would download the model, or its tokenizer, from the hub, which is asked whether it has them.
+
+    False where they are here, or cannot be had from the hub: then `load_model` says so in little time. Raises
+    UnknownModelError.
+    """
+    known = known_model(name)
+    if known is BUNDLED or not policy.allow_hub or _find_local(known, policy.local_dir):
+        return False
+    repositories = [(f"{HUB_OWNER}/{part.name}", part.revision) for part in (known.model, known.tokenizer)]
+    missing = [one for one in repositories if not find_cached(*one)]
+    try:
+        for repository, revision in missing:
+            look_up(repository, revision, policy.hub_timeout_s)
+    except HubError:
+        return False
+    return bool(missing)
 
 
 def _find(name: str, policy: ModelPolicy, *, is_default: bool) -> _Found:

@@ -44,11 +44,9 @@ def fetch(repo: str, revision: str, timeout_s: float) -> HubFolder:
 
     Whether the hub can be reached is known after at most timeout_s; a download that has begun may take longer.
     """
-    try:
-        return _download(repo, revision, local_files_only=True)
-    except FETCH_ERRORS:
-        pass
-    _look_up(repo, revision, timeout_s)
+    if cached := find_cached(repo, revision):
+        return cached
+    look_up(repo, revision, timeout_s)
     try:
         return _download(repo, revision, local_files_only=False)
     except FETCH_ERRORS as error:
@@ -60,8 +58,18 @@ def _download(repo: str, revision: str, *, local_files_only: bool) -> HubFolder:
     return HubFolder(files[0].parent, files[0].parent.name)
 
 
-def _look_up(repo: str, revision: str, timeout_s: float) -> None:
-    """Ask for one small file's metadata, without retries. In a thread of its own, because resolving a name on a network
+def find_cached(repo: str, revision: str) -> HubFolder | None:
+    """Both files where they were fetched before; nothing is asked of the network."""
+    try:
+        return _download(repo, revision, local_files_only=True)
+    except FETCH_ERRORS:
+        return None
+
+
+def look_up(repo: str, revision: str, timeout_s: float) -> None:
+    """Whether the hub has `repo`: raises HubError where it does not say so within timeout_s.
+
+    Asks for one small file's metadata, without retries. In a thread of its own, because resolving a name on a network
     that swallows packets obeys no time limit; such a thread is left behind and ends by itself.
     """
     failure: list[Exception] = []

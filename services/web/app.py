@@ -22,12 +22,14 @@ from services.web.health import health_pages
 from services.web.metrics import metrics_page
 from services.web.pages import forecast_pages
 from services.web.problems import Problem, register_problems
+from services.web.rate_limits import limit_requests
 from services.web.records import Records
 from services.web.situation import Stores
 from shared.forecast_queue import ForecastQueue
 from shared.forecast_store import ForecastStore
 from shared.kline_store import KlineStore
 from shared.logs import get_logger
+from shared.rate_limits import RateLimits
 from shared.settings import Settings
 
 SECURITY_HEADERS = {
@@ -56,6 +58,7 @@ def create_app(
     klines: KlineStore,
     forecasts: ForecastStore,
     queue: ForecastQueue,
+    rate_limits: RateLimits,
     now_ms: Callable[[], int] = wall_clock_ms,
 ) -> Flask:
     """The application as WSGI callable; `now_ms` is the clock that staleness is judged by, in UTC ms."""
@@ -79,6 +82,7 @@ def create_app(
     app.add_url_rule("/openapi/openapi.json", "openapi", lambda: jsonify(app.api_doc))
     register_problems(app)
     app.before_request(_note_start)
+    limit_requests(app, settings, rate_limits)
     app.after_request(compressed)
     app.after_request(_secure)
     app.after_request(_log_request)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import resource
 import socket
+import time
+from contextlib import suppress
 from typing import Any
 
 from flask import Flask
@@ -15,15 +17,17 @@ from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import ThreadWorker
 
 from services.web.app import create_app
-from services.web.write_access import needs_token_that_is_missing
 from shared.errors import SettingsError
 from shared.forecast_queue import ForecastQueue
 from shared.forecast_store import ForecastStore
 from shared.kline_store import KlineStore
 from shared.logs import configure_logs, get_logger
+from shared.publishing import refuse_public_without_token
+from shared.rate_limits import RateLimits
 from shared.redis_connection import connect
 from shared.settings import Settings, WebSettings
 
+HEAD_WITHIN_S = 10  # for the first lines of a request, which fit into a packet or two
 STOP_WITHIN_S = 1  # what a running request may still take once we are told to end
 REDIS_ANSWERS_WITHIN_S = 2  # nothing that is asked for here takes Redis long
 BACKLOG = 512  # connections that wait to be accepted: many pages come back at once after a restart
@@ -33,17 +37,13 @@ log = get_logger(__name__)
 
 
 def run(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT. Raises SettingsError where the address cannot be had."""
+    """Serve until SIGTERM or SIGINT. Raises SettingsError where the address cannot be had, or anybody could write."""
+    refuse_public_without_token(settings.web)
     configure_logs(settings.logs, "web")
     app = _application(settings)
     _allow_open_files(settings.web.max_streams)
     listener = listen(settings.web)
     log.info("listening", address=address(listener))
-    if needs_token_that_is_missing(settings.web):
-        log.warning(
-            "nobody can ask for forecasts here: set web.write_token (KRONOS_WEB__WRITE_TOKEN) or web.trust_network",
-            host=settings.web.host,
-        )
     Gunicorn(app, settings.web, listener).run()
 
 
@@ -55,6 +55,7 @@ def _application(settings: Settings) -> Flask:
         KlineStore(redis, settings.retention.snapshots_per_series),
         ForecastStore(redis, settings.retention.forecasts_per_series),
         ForecastQueue(redis, settings.queue),
+        RateLimits(redis),
     )
 
 
@@ -103,6 +104,7 @@ class Gunicorn(BaseApplication):
 
     def __init__(self, app: Flask, web: WebSettings, listener: socket.socket) -> None:
         self._app = app
+        self.request_within_s = web.request_seconds  # gunicorn's own timeout is for its process, and not for a request
         self._options = {
             "bind": f"fd://{listener.detach()}",
             "worker_class": Worker,
@@ -125,7 +127,35 @@ class Gunicorn(BaseApplication):
 
 
 class Worker(ThreadWorker):
-    """gthread, which leaves a connection alone whose socket a stream of events has taken over."""
+    """gthread, with two differences. It leaves a connection alone whose socket a stream of events has taken over. And it hangs
+    up on whoever is too slow: a thread waits for what a client sends, so a few that never end would hold up everybody.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._request_within_s = self.app.request_within_s
+        self._hang_up_at: dict[Any, float] = {}  # by connection that has a thread
+
+    def handle(self, conn: Any) -> Any:
+        self._hang_up_at[conn] = time.monotonic() + min(HEAD_WITHIN_S, self._request_within_s)
+        try:
+            return super().handle(conn)
+        finally:
+            del self._hang_up_at[conn]
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        """The head of the request is here; its body is read from within, and then it is answered."""
+        self._hang_up_at[conn] = time.monotonic() + self._request_within_s
+        return super().handle_request(req, conn)
+
+    def notify(self) -> None:
+        """gunicorn's own sign of life, about once a second, from the thread that waits for no client."""
+        super().notify()
+        now = time.monotonic()
+        for conn, until in list(self._hang_up_at.items()):
+            if until < now:
+                with suppress(OSError):  # it has just ended by itself
+                    conn.sock.shutdown(socket.SHUT_RDWR)
 
     def finish_request(self, conn: Any, fs: Any) -> None:
         if conn.sock.fileno() < 0:

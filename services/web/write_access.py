@@ -1,7 +1,8 @@
 """Who may enqueue work: the rules that stand before every request that writes.
 
-A token where one is configured; none is needed on loopback, where only this machine can ask, and on a network that the
-configuration trusts. Pages of other sites may never write through a person's browser.
+A token where one is configured, as it must be where the service is public (`shared/publishing.py`); none on loopback, where
+only this machine can ask, and on a network that the configuration trusts. Pages of other sites may never write through a
+person's browser.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 from flask import Request
 
 from services.web.problems import Refused
+from shared.publishing import is_loopback, is_public
 from shared.settings import WebSettings
 
 
@@ -20,39 +22,12 @@ def check_write_access(request: Request, settings: WebSettings) -> None:
     """Raises Refused (401 or 403) where this request may not write."""
     _refuse_other_sites(request)
     token = settings.write_token.get_secret_value()
-    if token:
+    if token or is_public(settings):
         _check_token(request, token)
-    elif settings.trust_network:
+    elif settings.public == "auto":
+        _refuse_names_of_elsewhere(request)
+    else:
         _refuse_rebound_names(request)
-    elif not is_loopback(settings.host):
-        raise Refused(
-            403,
-            f"Writing is switched off: the server listens on {settings.host}, beyond this machine, and has no write "
-            f"token. Set web.write_token (KRONOS_WEB__WRITE_TOKEN), or web.trust_network where the network is yours.",
-        )
-    elif not is_loopback(_host_name(request.host)):
-        raise Refused(
-            403,
-            f"Writing as {request.host} is refused: without web.write_token (KRONOS_WEB__WRITE_TOKEN) this server takes "
-            f"requests only under a name of this machine, such as localhost.",
-            field="Host",
-        )
-
-
-def needs_token_that_is_missing(settings: WebSettings) -> bool:
-    """Whether nobody can write with these settings."""
-    open_to_others = not is_loopback(settings.host) and not settings.trust_network
-    return open_to_others and not settings.write_token.get_secret_value()
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host, as a name or an address, is this machine alone."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _is_localhost_or_address(host: str) -> bool:
@@ -75,6 +50,17 @@ def _refuse_other_sites(request: Request) -> None:
         )
 
 
+def _refuse_names_of_elsewhere(request: Request) -> None:
+    """On loopback nobody but this machine can ask, unless a site lets its own name lead here."""
+    if not is_loopback(_host_name(request.host)):
+        raise Refused(
+            403,
+            f"Writing as {request.host} is refused: without web.write_token (KRONOS_WEB__WRITE_TOKEN) this server takes "
+            f"requests only under a name of this machine, such as localhost.",
+            field="Host",
+        )
+
+
 def _refuse_rebound_names(request: Request) -> None:
     """On a trusted network any program may write, but a browser only under a name that no other site can point here."""
     from_browser = "Origin" in request.headers or "Sec-Fetch-Site" in request.headers
@@ -89,7 +75,7 @@ def _refuse_rebound_names(request: Request) -> None:
 
 def _check_token(request: Request, token: str) -> None:
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and secrets.compare_digest(given.strip().encode(), token.encode()):
+    if token and scheme.lower() == "bearer" and secrets.compare_digest(given.strip().encode(), token.encode()):
         return
     raise Refused(
         401,

@@ -20,7 +20,7 @@ SET_BY_COMPOSE_OR_IMAGE = {
     "KRONOS_REDIS__KEY_FILE",
     "KRONOS_WEB__HOST",
     "KRONOS_WEB__PORT",
-    "KRONOS_WEB__TRUST_NETWORK",
+    "KRONOS_WEB__PUBLIC",
     "KRONOS_MODEL__LOCAL_DIR",
     "KRONOS_DATA__RECORDED_FILE",  # a path of the person's machine, which no container sees
 }

@@ -22,6 +22,7 @@ from services.web.situation import Stores
 from shared.forecast_queue import ForecastQueue
 from shared.forecast_store import ForecastStore
 from shared.kline_store import KlineStore
+from shared.rate_limits import RateLimits
 from tests.builders import settings as delivered_settings
 from tests.past_forecasts import Market
 
@@ -44,7 +45,8 @@ def document() -> dict[str, Any]:
     """The OpenAPI document as the service gives it; nothing connects until it is asked."""
     redis = Redis(port=1)
     delivered = delivered_settings()
-    app = create_app(delivered, KlineStore(redis, 1), ForecastStore(redis, 1), ForecastQueue(redis, delivered.queue))
+    queue = ForecastQueue(redis, delivered.queue)
+    app = create_app(delivered, KlineStore(redis, 1), ForecastStore(redis, 1), queue, RateLimits(redis))
     return dict(app.test_client().get("/openapi/openapi.json").get_json())
 
 

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -51,7 +52,8 @@ def test_a_taken_port_is_named_in_one_sentence(tmp_path: Path) -> None:
 
 
 def test_a_host_that_is_not_here_is_named_in_one_sentence(tmp_path: Path) -> None:
-    with service("web", {"KRONOS_WEB__HOST": "no.such.host.invalid", "KRONOS_WEB__PORT": "0"}, tmp_path) as running:
+    knobs = {"KRONOS_WEB__HOST": "no.such.host.invalid", "KRONOS_WEB__PUBLIC": "false", "KRONOS_WEB__PORT": "0"}
+    with service("web", knobs, tmp_path) as running:
         assert running.process.wait(timeout=30) == 2
         assert "web.host (KRONOS_WEB__HOST) is 'no.such.host.invalid'" in running.log()
         assert len(running.log().splitlines()) == 1
@@ -126,6 +128,35 @@ def test_a_redis_that_accepts_but_never_answers_does_not_hold_requests_for_ever(
             assert httpx.get(f"{address}/readyz", timeout=10, trust_env=False).status_code == 503
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n",
+        b"POST /api/v1/forecasts HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{",
+    ],
+    ids=["in the head", "in the body"],
+)
+def test_requests_that_never_end_do_not_hold_up_everybody(redis_url: str, tmp_path: Path, sent: bytes) -> None:
+    few = {"KRONOS_WEB__THREADS": "2", "KRONOS_WEB__REQUEST_SECONDS": "2"}
+    with ExitStack() as held, web_server(redis_url, tmp_path, **few) as (address, running):
+        host, port = address.removeprefix("http://").split(":")
+        slow = [held.enter_context(socket.create_connection((host, int(port)), timeout=60)) for _ in range(4)]
+        for one in slow:
+            one.sendall(sent)
+        assert httpx.get(f"{address}/livez", timeout=60, trust_env=False).status_code == 200
+        assert all(len(one.recv(4096)) < 4096 for one in slow), "each was hung up on, with or without a word"
+        assert "Traceback" not in running.log()
+
+
+def test_a_stream_of_events_may_last_longer_than_a_request(redis_url: str, tmp_path: Path) -> None:
+    with (
+        web_server(redis_url, tmp_path, KRONOS_WEB__REQUEST_SECONDS="1") as (address, _),
+        httpx.stream("GET", f"{address}/api/v1/events", timeout=60, trust_env=False) as stream,
+    ):
+        begun = time.monotonic()
+        assert any(time.monotonic() - begun > 3 for _ in stream.iter_bytes()), "a word of life comes every 15 s"
+
+
 def test_a_write_token_is_asked_for_where_one_is_configured(redis_url: str, tmp_path: Path) -> None:
     with web_server(redis_url, tmp_path, KRONOS_WEB__WRITE_TOKEN="s3cret") as (address, running):  # noqa: S106
         refused = httpx.post(f"{address}/api/v1/forecasts", trust_env=False)
@@ -138,11 +169,21 @@ def test_a_write_token_is_asked_for_where_one_is_configured(redis_url: str, tmp_
         assert "s3cret" not in running.log()
 
 
-def test_beyond_loopback_without_a_token_it_says_at_the_start_that_nobody_can_write(
-    redis_url: str, tmp_path: Path
+@pytest.mark.parametrize(
+    ("chosen", "words"),
+    [
+        ({"KRONOS_WEB__PUBLIC": "true"}, "web.public (KRONOS_WEB__PUBLIC) is true, but"),
+        ({"KRONOS_WEB__HOST": "0.0.0.0"}, "web.host (KRONOS_WEB__HOST) is 0.0.0.0, beyond"),  # noqa: S104
+    ],
+)
+def test_what_others_reach_is_not_started_without_a_token(
+    redis_url: str, tmp_path: Path, chosen: dict[str, str], words: str
 ) -> None:
-    with web_server(redis_url, tmp_path, KRONOS_WEB__HOST="0.0.0.0") as (address, running):  # noqa: S104
-        running.wait_for_log("KRONOS_WEB__WRITE_TOKEN")
-        refused = httpx.post(f"{address.replace('0.0.0.0', '127.0.0.1')}/api/v1/forecasts", trust_env=False)  # noqa: S104
-        assert refused.status_code == 403
-        assert "KRONOS_WEB__WRITE_TOKEN" in refused.json()["detail"]
+    with service("web", {"KRONOS_REDIS__URL": redis_url, "KRONOS_WEB__PORT": "0", **chosen}, tmp_path) as running:
+        assert running.process.wait(timeout=30) == 2
+        [line] = running.log().splitlines()
+    assert words in line
+    assert "KRONOS_WEB__WRITE_TOKEN" in line
+    with web_server(redis_url, tmp_path, **chosen, KRONOS_WEB__WRITE_TOKEN="s3cret") as (address, _):  # noqa: S106
+        here = address.replace("0.0.0.0", "127.0.0.1")  # noqa: S104
+        assert httpx.post(f"{here}/api/v1/forecasts", trust_env=False).status_code == 401

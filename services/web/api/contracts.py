@@ -295,4 +295,4 @@ class ModelsAnswer(Contract):
 def problems(*statuses: int) -> dict[Any, Any]:
     """The problem documents with which an endpoint may answer, and those that any may."""
     schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}
-    return {status: {"content": {MEDIA_TYPE: {"schema": schema}}} for status in (*statuses, 500, 503)}
+    return {status: {"content": {MEDIA_TYPE: {"schema": schema}}} for status in (*statuses, 429, 500, 503)}

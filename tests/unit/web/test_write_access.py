@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import pytest
 from flask import Request
+from pydantic import SecretStr
 from werkzeug.test import EnvironBuilder
 
 from services.web.problems import Refused
-from services.web.write_access import check_write_access, is_loopback
-from shared.settings import WebSettings
+from services.web.write_access import check_write_access
+from shared.errors import SettingsError
+from shared.publishing import is_loopback, is_public, refuse_public_without_token
+from shared.settings import WebSettings, load_settings
 
 OTHERS = {"host": "0.0.0.0"}  # noqa: S104 - said, not listened on
 TOKEN = {"write_token": "s3cret"}
 
 
 def web(**changes: object) -> WebSettings:
-    as_delivered = {"host": "127.0.0.1", "port": 8000, "threads": 8, "max_streams": 9, "write_token": ""}
-    return WebSettings.model_validate({**as_delivered, "trust_network": False, **changes})
+    delivered = load_settings().web.model_dump()
+    return WebSettings.model_validate({**delivered, **changes})
 
 
 def refusal(settings: WebSettings, host: str = "localhost:8000", **headers: str) -> int | None:
@@ -38,12 +41,23 @@ def test_on_loopback_a_name_that_leads_here_from_elsewhere_may_not() -> None:
     assert refusal(web(), host="rebound.example:8000", Origin="http://rebound.example:8000") == 403
 
 
-def test_beyond_loopback_nobody_may_write_until_a_token_is_configured() -> None:
-    assert refusal(web(**OTHERS)) == 403
+@pytest.mark.parametrize("settings", [web(**OTHERS), web(public=True), web(**OTHERS, public=True)])
+def test_what_others_reach_does_not_start_without_a_token_and_lets_nobody_write(settings: WebSettings) -> None:
+    assert is_public(settings)
+    with pytest.raises(SettingsError, match=r"KRONOS_WEB__WRITE_TOKEN.*web\.public: false"):
+        refuse_public_without_token(settings)
+    assert refusal(settings) == refusal(settings, Authorization="Bearer ") == 401
+    refuse_public_without_token(settings.model_copy(update={"write_token": SecretStr("s3cret")}))
+
+
+@pytest.mark.parametrize("settings", [web(), web(public=False), web(**OTHERS, public=False)])
+def test_what_only_this_machine_or_a_trusted_network_reaches_starts_without_a_token(settings: WebSettings) -> None:
+    assert not is_public(settings)
+    refuse_public_without_token(settings)
 
 
 def test_on_a_trusted_network_no_token_is_asked() -> None:
-    assert refusal(web(**OTHERS, trust_network=True), host="web:8000") is None
+    assert refusal(web(**OTHERS, public=False), host="web:8000") is None
 
 
 @pytest.mark.parametrize("host", ["rebound.example:8000", "web:8000", "localhost.example"])
@@ -52,17 +66,19 @@ def test_on_a_trusted_network_a_browser_may_not_write_under_a_name_that_anybody_
     host: str, with_origin: bool
 ) -> None:
     sent = {"Sec_Fetch_Site": "same-origin", **({"Origin": f"http://{host}"} if with_origin else {})}
-    assert refusal(web(**OTHERS, trust_network=True), host=host, **sent) == 403
-    allowed = web(**OTHERS, **TOKEN, trust_network=True)
+    assert refusal(web(**OTHERS, public=False), host=host, **sent) == 403
+    allowed = web(**OTHERS, **TOKEN, public=False)
     assert refusal(allowed, host=host, Authorization="Bearer s3cret", **sent) is None
 
 
 @pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1:8000", "192.168.1.5:8000", "[fe80::1]:8000"])
 def test_on_a_trusted_network_a_browser_may_write_under_an_address_or_localhost(host: str) -> None:
-    assert refusal(web(**OTHERS, trust_network=True), host=host, Origin=f"http://{host}") is None
+    assert refusal(web(**OTHERS, public=False), host=host, Origin=f"http://{host}") is None
 
 
-@pytest.mark.parametrize("settings", [web(**TOKEN), web(**OTHERS, **TOKEN), web(**OTHERS, **TOKEN, trust_network=True)])
+@pytest.mark.parametrize(
+    "settings", [web(**TOKEN), web(**OTHERS, **TOKEN), web(**OTHERS, **TOKEN, public=False), web(**TOKEN, public=True)]
+)
 def test_a_configured_token_is_always_asked_for(settings: WebSettings) -> None:
     assert refusal(settings) == 401
     assert refusal(settings, Authorization="Bearer wrong") == 401

@@ -1,0 +1,63 @@
+"""Who works, and what waits for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from services.cli.diagnosis.finding import Finding, ok, warning, wrong
+from shared.forecast_queue import ForecastQueue
+from shared.queue_overview import SILENT_AFTER_S, JobCounts, WorkerStatus
+from shared.settings import Settings
+
+
+def examine_working(check: str, found: Sequence[WorkerStatus], command: str) -> Finding:
+    """Whether any of those that work a queue gave a sign of life lately; `command` starts one."""
+    heard, silent = [one for one in found if not one.silent], [one.name for one in found if one.silent]
+    if not heard:
+        last = f"; the last word of {', '.join(silent)} is over {SILENT_AFTER_S:.0f} s old" if silent else ""
+        return wrong(
+            check, f"None is alive{last}.", f"Start one with `{command}`, and look at its log if it ends again."
+        )
+    alive = f"{len(heard)} alive, last heard {min(one.heartbeat_age_s for one in heard):.0f} s ago"
+    if silent:
+        return warning(
+            check,
+            f"{alive}, but nothing was heard of {', '.join(silent)} for {SILENT_AFTER_S:.0f} s.",
+            "Look at its log: it was killed or hangs; what was killed is forgotten after some minutes.",
+        )
+    return ok(check, f"{alive}.")
+
+
+def examine_queue(queue: ForecastQueue, settings: Settings, now_ms: int) -> Iterator[Finding]:
+    """The queues of forecasts and of fetches, at `now_ms`, UTC ms. Raises StoreUnavailableError."""
+    forecasts, fetches = queue.counts_question(now_ms), queue.fetches.counts_question(now_ms)
+    found = queue.ask(forecasts, fetches)
+    shortest_s = min(series.interval.ms for series in settings.data.all_series) / 1000
+    yield _waiting(found[forecasts], shortest_s, settings.limits.max_queued)
+    yield _failed("failed forecasts", found[forecasts].failed, "Ask `kronos-live show ID` or a worker's log why.")
+    yield _failed(
+        "failed fetches", found[fetches].failed, "Look at ingest's log, which names what each venue answered."
+    )
+
+
+def _waiting(jobs: JobCounts, shortest_s: float, most: int) -> Finding:
+    check, told = "queue", f"{jobs.queued} jobs wait and {jobs.running} run"
+    if jobs.queued >= most:
+        return wrong(
+            check,
+            f"{told}, so that new requests are turned away (limits.max_queued is {most}).",
+            "Start more workers, or ask for less.",
+        )
+    if jobs.oldest_age_s > shortest_s:
+        return wrong(
+            check,
+            f"{told}, and the next has waited {jobs.oldest_age_s:.0f} s, longer than the shortest interval ({shortest_s:.0f} s).",
+            "Start more workers, or ask for less: fewer series, paths or steps.",
+        )
+    return ok(check, f"{told}" + (f", the next for {jobs.oldest_age_s:.0f} s." if jobs.queued else "."))
+
+
+def _failed(check: str, count: int, todo: str) -> Finding:
+    if not count:
+        return ok(check, "None failed lately.")
+    return warning(check, f"{count} failed for good within queue.failure_ttl.", todo)

@@ -46,9 +46,10 @@ demo: venv  ## everything on http://127.0.0.1:8000 (DEMO_PORT), until Ctrl+C; da
 test: venv-dev  ## the whole test suite, against a real Redis of its own
 	@$(BIN)/python -m pytest
 
-check: venv-dev  ## ruff, mypy --strict and the arrows between the rooms
+check: venv-dev  ## ruff, bandit, mypy --strict and the arrows between the rooms
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/bandit --quiet --configfile pyproject.toml --recursive benchmarks services shared
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 

@@ -49,9 +49,10 @@ test: venv-dev  ## the test suite, against a real Redis of its own; slow faults 
 test-faults: venv-dev  ## kill, pause, fill and cut a running stack; says how long each recovery took
 	@$(BIN)/python -m pytest tests/faults
 
-check: venv-dev  ## ruff, mypy --strict and the arrows between the rooms
+check: venv-dev  ## ruff, bandit, mypy --strict and the arrows between the rooms
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/bandit --quiet --configfile pyproject.toml --recursive benchmarks services shared
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 

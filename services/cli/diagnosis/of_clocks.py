@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import urllib.request
+from http.client import HTTPConnection, HTTPException
 
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
@@ -33,13 +33,22 @@ def examine_venue_clock(settings: MetricsSettings) -> Finding:
             check, "It is not known from here, since no ingest tells metrics at a port that is known (metrics.*)."
         )
     try:
-        with urllib.request.urlopen(address, timeout=ANSWERS_WITHIN_S) as answer:
-            ahead_s = _offset(answer.read().decode())
-    except (OSError, ValueError):
+        ahead_s = _offset(_read(host, settings.ingest_port))
+    except (OSError, ValueError, HTTPException):
         return ok(check, f"It is not known from here: no ingest tells of it at {address}.")
     if ahead_s is None:
         return ok(check, f"It is not known: the ingest at {address} has heard no venue yet.")
     return _judged(check, "The venue's clock", ahead_s)
+
+
+def _read(host: str, port: int) -> str:
+    """Raises OSError, HTTPException or ValueError."""
+    asked = HTTPConnection(host, port, timeout=ANSWERS_WITHIN_S)
+    try:
+        asked.request("GET", "/metrics")
+        return asked.getresponse().read().decode()
+    finally:
+        asked.close()
 
 
 def _offset(exposition: str) -> float | None:

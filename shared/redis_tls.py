@@ -10,6 +10,7 @@ import ssl
 from typing import Any
 
 from redis.connection import SSLConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from shared.errors import SettingsError
 from shared.settings import RedisSettings
@@ -18,12 +19,20 @@ HANDSHAKE_TIMEOUT_S = 3
 NO_TLS_THERE = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")  # OpenSSL's words before 3.2, and since
 
 
-class NoTlsThereError(ssl.SSLError):
-    """Whoever listens there has not answered the greeting: one that does not speak TLS waits for more of it."""
+class UnansweredError(ssl.SSLError):
+    """The greeting was not answered: Redis is held up, or one that does not speak TLS waits for more of it."""
+
+
+class CutOffError(ssl.SSLError):
+    """The connection was closed in the first exchange after the handshake. In TLS 1.3 a client that lacks a certificate hears of
+    it only then, if the server's word for it comes before the end of the connection.
+    """
 
 
 class TlsConnection(SSLConnection):
-    """redis-py's own, which would wait for ever for the end of the handshake where answers are waited for without limit."""
+    """redis-py's own, which would wait for ever for the end of the handshake where answers are waited for without limit, and
+    does not tell that it was cut off right after it.
+    """
 
     def _wrap_socket_with_ssl(self, sock: socket.socket) -> ssl.SSLSocket:
         limit = sock.gettimeout()
@@ -31,9 +40,18 @@ class TlsConnection(SSLConnection):
         try:
             encrypted: ssl.SSLSocket = super()._wrap_socket_with_ssl(sock)  # type: ignore[no-untyped-call]
         except TimeoutError as error:
-            raise NoTlsThereError(f"no answer to a TLS greeting within {HANDSHAKE_TIMEOUT_S} s") from error
+            raise UnansweredError(f"no answer to a TLS greeting within {HANDSHAKE_TIMEOUT_S} s") from error
         encrypted.settimeout(limit)
         return encrypted
+
+    def on_connect_check_health(self, check_health: bool = True) -> None:
+        try:
+            super().on_connect_check_health(check_health)
+        except RedisConnectionError as error:
+            told_why = type(error) is not RedisConnectionError or why_no_tls(error) is not None
+            if told_why:  # as of a wrong password, which is an error of that kind, too
+                raise
+            raise RedisConnectionError(str(error)) from CutOffError("closed right after the handshake")
 
 
 def tls_options(settings: RedisSettings) -> dict[str, Any]:
@@ -70,14 +88,20 @@ def why_no_tls(error: BaseException) -> str | None:
             f"redis.ca_file (KRONOS_REDIS__CA_FILE), and in redis.url (KRONOS_REDIS__URL) the host that it is made out to."
         )
     name = getattr(reason, "reason", None) or ""
-    if name in NO_TLS_THERE or isinstance(reason, NoTlsThereError):
+    if isinstance(reason, UnansweredError):
+        return (
+            f"Redis has not answered within {HANDSHAKE_TIMEOUT_S} s where redis.url (KRONOS_REDIS__URL) leads: either it is held "
+            f"up, or it does not speak TLS there; then name its TLS port."
+        )
+    if name in NO_TLS_THERE:
         return (
             "Redis does not speak TLS where redis.url (KRONOS_REDIS__URL) leads: name its TLS port, or write redis:// where "
             "the network between is yours alone."
         )
-    if "ALERT" in name:
+    if "ALERT" in name or isinstance(reason, CutOffError):
+        said = name.replace("_", " ").lower() or "it was closed right after the handshake"
         return (
-            f"Redis has refused the TLS connection ({name.replace('_', ' ').lower()}): where it asks for a certificate, name "
+            f"Redis has refused the TLS connection ({said}): where it asks for a certificate, name "
             f"one that it trusts by redis.cert_file and redis.key_file (KRONOS_REDIS__CERT_FILE, KRONOS_REDIS__KEY_FILE)."
         )
     return None

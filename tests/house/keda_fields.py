@@ -1,7 +1,7 @@
 """The fields of KEDA's objects that we may use, as its documentation lists them, as a JSON schema.
 
-Written from keda.sh/docs/2.15: reference/scaledobject-spec, scalers/redis-lists and concepts/authentication; the first two
-say the same of these fields in 2.22. What we do not use, and what is deprecated, is left out: add it here from there first.
+Written from keda.sh/docs/2.15 (kedacore/keda-docs): reference/scaledobject-spec, scalers/redis-lists and
+concepts/authentication. What we do not use, and what is deprecated, is left out: add it here from there first.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""`docker compose up` for real: images are built, a forecast goes through, and three workers share the queue."""
+"""`docker compose up` for real: images are built, a forecast goes through, three workers share the queue, one is killed, Redis
+is started anew; and what the containers are held to holds.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +39,30 @@ def call(url: str, body: dict[str, Any] | None = None) -> Any:
     request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"} if data else {})
     with urllib.request.urlopen(request, timeout=10) as answer:
         return json.load(answer)
+
+
+def containers(service: str, environment: dict[str, str]) -> list[str]:
+    return compose("ps", "-q", service, environment=environment).split()
+
+
+def inspected(container: str, what: str) -> str:
+    shown = subprocess.run(
+        ["docker", "inspect", "--format", what, container], capture_output=True, text=True, check=True
+    )
+    return shown.stdout.strip()
+
+
+def inside(container: str, script: str) -> subprocess.CompletedProcess[str]:
+    """What a shell in a container does."""
+    return subprocess.run(
+        ["docker", "exec", container, "sh", "-c", script], capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def forecast_made(url: str, seed: int) -> dict[str, Any]:
+    """A forecast that is asked for, and waited for."""
+    asked = eventually(lambda: call(f"{url}/api/v1/forecasts", {"num_samples": 20, "seed": seed}), 60)["id"]
+    return dict(eventually(lambda: _finished(call(f"{url}/api/v1/forecasts/{asked}")), 180))
 
 
 def eventually(read: Callable[[], Any], seconds: float) -> Any:
@@ -95,6 +121,75 @@ def test_the_web_image_has_no_torch(stack: tuple[str, dict[str, str]]) -> None:
     _, environment = stack
     probe = "import importlib.util as u; print(u.find_spec('torch'))"
     assert compose("exec", "-T", "web", "python3", "-c", probe, environment=environment).strip() == "None"
+
+
+@pytest.mark.parametrize("service", ["redis", "ingest", "inference", "web"])
+def test_each_service_says_that_it_is_well(stack: tuple[str, dict[str, str]], service: str) -> None:
+    found = containers(service, stack[1])
+    assert len(found) == (3 if service == "inference" else 1)
+    for container in found:
+        eventually(lambda one=container: inspected(one, "{{.State.Health.Status}}") == "healthy", 240)
+
+
+@pytest.mark.parametrize("service", ["redis", "ingest", "inference", "web"])
+def test_no_container_has_a_privilege_or_can_write_to_its_image(
+    stack: tuple[str, dict[str, str]], service: str
+) -> None:
+    container = containers(service, stack[1])[0]
+    status = inside(container, "cat /proc/self/status; id -u").stdout
+    assert "NoNewPrivs:\t1" in status
+    assert "CapEff:\t0000000000000000" in status
+    assert status.splitlines()[-1] != "0", "it does not run as root"
+    for place in ("/", "/usr/bin", "/app", "/secrets"):
+        refused = inside(container, f"touch {place}/written")
+        assert (place, "ead-only" in refused.stderr or "No such file" in refused.stderr) == (place, True)
+    for limit in ("PidsLimit", "Memory"):
+        assert int(inspected(container, f"{{{{.HostConfig.{limit}}}}}")) > 0
+    assert inspected(container, "{{.HostConfig.LogConfig.Config}}") == "map[max-file:5 max-size:10m]"
+
+
+def test_redis_wants_its_password_which_nothing_tells_and_nobody_else_reaches_it(
+    stack: tuple[str, dict[str, str]],
+) -> None:
+    _, environment = stack
+    [redis] = containers("redis", environment)
+    assert "NOAUTH" in inside(redis, "redis-cli get kronos:series").stdout
+    assert inspected(redis, "{{.HostConfig.PortBindings}}") == "map[]"
+    password = inside(redis, "cat /secrets/redis-password").stdout
+    assert len(password) >= 32
+    for told in (compose("logs", "--no-color", environment=environment), inspected(redis, "{{json .}}")):
+        assert password not in told
+    assert password not in inside(redis, "cat /proc/*/cmdline").stdout
+    diagnosis = inside(containers("ingest", environment)[0], "kronos-live doctor --json").stdout
+    state = {one["check"]: one["state"] for one in json.loads(diagnosis)}
+    assert {state[f"redis{more}"] for more in ("", " writes", " memory", " persistence", " password")} == {"ok"}
+    assert {state[one] for one in ("ingest", "workers", "queue", "access", "clock of redis")} == {"ok"}
+
+
+def test_only_the_page_is_published_and_on_loopback(stack: tuple[str, dict[str, str]]) -> None:
+    _, environment = stack
+    published = {
+        service: inspected(
+            container, "{{range $port, $at := .NetworkSettings.Ports}}{{range $at}}{{.HostIp}} {{end}}{{end}}"
+        )
+        for service in ("redis", "ingest", "inference", "web")
+        for container in containers(service, environment)
+    }
+    assert published == {"redis": "", "ingest": "", "inference": "", "web": "127.0.0.1"}
+
+
+def test_a_killed_worker_and_a_redis_that_is_started_anew_lose_nothing(stack: tuple[str, dict[str, str]]) -> None:
+    url, environment = stack
+    before = forecast_made(url, seed=101)["id"]
+    killed = containers("inference", environment)[0]
+    inside(killed, "kill -9 $(cat /proc/1/task/1/children)")
+    eventually(lambda: int(inspected(killed, "{{.RestartCount}}")) >= 1, 60)
+    assert forecast_made(url, seed=102)["id"] != before
+    password = inside(containers("redis", environment)[0], "cat /secrets/redis-password").stdout
+    compose("restart", "redis", environment=environment)
+    assert eventually(lambda: call(f"{url}/api/v1/forecasts/{before}"), 60)["state"] == "finished"
+    assert forecast_made(url, seed=103)["id"] != before
+    assert inside(containers("redis", environment)[0], "cat /secrets/redis-password").stdout == password
 
 
 def _finished(answer: dict[str, Any]) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from shared.errors import SettingsError, StoreUnavailableError
 from shared.redis_connection import connect, redis_errors_translated
-from shared.settings import RedisSettings
+from tests.builders import settings
 from tests.conftest import redis_server
 
 PASSWORD = "s3cret"  # noqa: S105 - of a Redis that lives as long as its test
@@ -25,7 +25,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 def asked(port: int, *, in_url: str = "", file: Path | str = "") -> None:
     url = f"redis://{f':{in_url}@' if in_url else ''}127.0.0.1:{port}/0"
-    with connect(RedisSettings(url=SecretStr(url), password_file=str(file))) as redis, redis_errors_translated():
+    where = settings().redis.model_copy(update={"url": SecretStr(url), "password_file": str(file)})
+    with connect(where) as redis, redis_errors_translated():
         redis.ping()
 
 

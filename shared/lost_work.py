@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from redis import Redis
 from rq import Queue
+from rq.job import Job, JobStatus
 
 from shared.queue_workers import executions_of, give_back
 from shared.redis_connection import redis_errors_translated
@@ -24,6 +25,16 @@ LOOKS_APART_S = 15.0  # at most: who looked away for longer knows nothing of the
 _PUT_BACK = """
 if redis.call('LREM', KEYS[2], 1, ARGV[1]) == 1 then return redis.call('LPUSH', KEYS[1], ARGV[1]) end
 return 0
+"""
+
+# Whoever begins a job takes it off the list of those that were taken and not begun, in the same step as it is said to run, so
+# that it can be found at any moment; that can be asked again where Redis' answer was lost.
+_HOLD = """
+if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 1 then
+  redis.call('HSET', KEYS[2], 'taken_by', ARGV[2], 'status', ARGV[3])
+  return 1
+end
+return redis.call('HGET', KEYS[2], 'taken_by') == ARGV[2] and 1 or 0
 """
 
 
@@ -79,3 +90,13 @@ def put_back(queue: Queue, job_id: str) -> bool:
     """Let such a job wait again, unless it was begun after all."""
     redis: Redis = queue.connection
     return bool(redis.eval(_PUT_BACK, 2, queue.key, queue.intermediate_queue_key, job_id))
+
+
+@redis_errors_translated()
+def hold(queue: Queue, job_id: str, execution_id: str) -> bool:
+    """Whether a job that was taken is its taker's to begin, and so runs: not where that took so long that it was put back. The
+    execution must be in RQ's books already. Raises StoreUnavailableError.
+    """
+    redis: Redis = queue.connection
+    keys, running = (queue.intermediate_queue_key, Job.key_for(job_id)), JobStatus.STARTED.value
+    return bool(redis.eval(_HOLD, len(keys), *keys, job_id, execution_id, running))

@@ -51,7 +51,7 @@ from shared.forecast_store import ForecastStore
 from shared.forecasts import ForecastRequest
 from shared.kline_store import KlineStore
 from shared.logs import configure_logs, get_logger
-from shared.lost_work import SIGN_EVERY_S
+from shared.lost_work import SIGN_EVERY_S, hold
 from shared.metrics_server import serve_metrics
 from shared.queue_overview import MODEL_FIELD, SIGN_OF_LIFE_EVERY_S
 from shared.queue_workers import WorkerName, is_gone
@@ -155,7 +155,10 @@ class WarmWorker(SimpleWorker):
                 return
             self._left_in_a_row = 0
             self._forecaster.use_threads(self._threads or self._share_of_cores())
-            taken = [self._begin(job), *self._take_along(job)]
+            first = self._begin(job, queue)
+            if first is None:
+                return
+            taken = [first, *self._take_along(job)]
             for execution in taken:
                 count_try(execution.job)
             if len(taken) > 1:
@@ -232,9 +235,18 @@ class WarmWorker(SimpleWorker):
         log.warning("forecast_left_to_another", forecast=execution.job_id, reason="this worker was silent for too long")
         return False
 
-    def _begin(self, job: Job) -> Execution:
+    def _begin(self, job: Job, queue: Queue) -> Execution | None:
+        """None where the job was held for stranded meanwhile, and is another's. It is in RQ's books before it leaves the list of
+        those that were taken, so that it can be found whenever we die.
+        """
         execution = self.prepare_execution(job)
-        self.prepare_job_execution(job, remove_from_intermediate_queue=True)
+        if not hold(queue, job.id, execution.id):
+            with self.connection.pipeline() as pipe:
+                self.cleanup_execution(job, pipe, execution)
+                pipe.execute()
+            log.warning("forecast_left_to_another", forecast=job.id, reason="it was taken too long ago")
+            return None
+        self.prepare_job_execution(job)
         return execution
 
     def _take_along(self, job: Job) -> list[Execution]:

@@ -12,7 +12,7 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from shared.forecast_queue import ForecastQueue
-from shared.lost_work import LOOKS_APART_S, LOST_AFTER_S, SIGN_EVERY_S, STRANDED_AFTER_S, LostWork
+from shared.lost_work import LOOKS_APART_S, LOST_AFTER_S, SIGN_EVERY_S, STRANDED_AFTER_S, LostWork, hold
 from tests.builders import forecast_request, settings
 
 
@@ -49,6 +49,12 @@ class House:
         execution = worker.prepare_execution(job)
         worker.prepare_job_execution(job, remove_from_intermediate_queue=True)
         return execution
+
+    def begin_and_die_at_once(self) -> None:
+        """The next job is its worker's, which gets no further."""
+        worker = SimpleWorker([self.queue], connection=self.redis, serializer=JSONSerializer)
+        job = self.take()
+        assert hold(self.queue, job.id, worker.prepare_execution(job).id)
 
     def beat(self, execution: Execution) -> None:
         with self.redis.pipeline() as pipe:
@@ -105,6 +111,24 @@ def test_a_job_that_its_worker_took_and_never_began_is_back_at_the_head_of_the_q
     assert house.queue.job_ids == ["next"]
     assert house.watched_for(STRANDED_AFTER_S + 2 * SIGN_EVERY_S, house.watch(), house.watch()) == ["taken"]
     assert house.queue.job_ids == ["taken", "next"]
+
+
+def test_a_job_that_was_put_back_is_no_longer_his_who_took_it(house: House) -> None:
+    house.enqueue("taken")
+    house.take()
+    assert house.watched_for(STRANDED_AFTER_S + 2 * SIGN_EVERY_S, house.watch()) == ["taken"]
+    assert not hold(house.queue, "taken", "of the first")
+    house.take()
+    assert hold(house.queue, "taken", "of the second")
+    assert hold(house.queue, "taken", "of the second"), "asked again, since the answer was lost"
+    assert not hold(house.queue, "taken", "of the first")
+
+
+def test_a_job_whose_worker_died_in_the_moment_in_which_it_began_is_back_as_well(house: House) -> None:
+    house.enqueue("begun")
+    house.begin_and_die_at_once()
+    assert house.watched_for(60, house.watch(), house.watch()) == ["begun"]
+    assert house.queue.job_ids == ["begun"]
 
 
 def test_a_job_that_loses_its_worker_each_time_fails_after_its_retries_and_says_why(house: House) -> None:

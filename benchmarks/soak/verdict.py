@@ -34,6 +34,8 @@ def newest_candles(stack: SoakStack) -> dict[Series, int | None]:
 
 def judge(stack: SoakStack, answers: Answers, candles: Mapping[Series, int | None]) -> Verdict:
     """Of a stack that has no work left; `candles` are the newest that must have their forecasts (`newest_candles`)."""
+    # Read before the stores, since the schedule goes on meanwhile: what is logged is stored.
+    stored = Counter(str(json.loads(line)["forecast"]) for line in stack.log_lines('"forecast_stored"'))
     scheduled = {one: stack.stores.forecasts.scheduled_ids(*one, "live") for one in SERIES}
     made = [*answers.made, *(one for ids in scheduled.values() for one in ids)]
     gone = [f"{one} is stored no more" for one in made if not stack.stores.forecasts.exists(one)]
@@ -42,14 +44,13 @@ def judge(stack: SoakStack, answers: Answers, candles: Mapping[Series, int | Non
     return Verdict(
         forecasts=len(made),
         lost=[*answers.lost, *gone, *skipped],
-        doubled=_doubled(stack, set(made)),
+        doubled=_doubled(stored, set(made)),
         mislabelled=[*answers.mislabelled, *mislabelled],
     )
 
 
-def _doubled(stack: SoakStack, made: set[str]) -> list[str]:
+def _doubled(stored: Counter[str], made: set[str]) -> list[str]:
     """What workers stored more than once, or for nobody: a request that was sent again and carried out again."""
-    stored = Counter(str(json.loads(line)["forecast"]) for line in stack.log_lines('"forecast_stored"'))
     twice = [f"{one} was stored {times} times" for one, times in stored.items() if times > 1]
     return twice + [f"{one} was made for nobody" for one in stored if one not in made]
 

@@ -121,13 +121,17 @@ def test_one_that_was_cancelled_on_its_way_to_a_worker_is_not_begun(
 def test_whoever_is_first_decides_whether_a_forecast_is_stored_or_cancelled(
     web: httpx.Client, redis: Redis, stores: Stores
 ) -> None:
-    for one in ("made", "unwanted"):
+    def is_mine(forecast_id: str) -> bool:
+        return forecast_id != "taken over"
+
+    for one in ("made", "unwanted", "taken over"):
         enqueue(stores, one)
-    assert may_be_stored(redis, "made")
+    assert not may_be_stored(redis, "taken over", is_mine), "another worker has it now"
+    assert may_be_stored(redis, "made", is_mine)
     assert "is finished" in problem(web.delete(f"{ASK}/made"), 409)["detail"]
     assert web.delete(f"{ASK}/unwanted").status_code == 200
-    assert not may_be_stored(redis, "unwanted")
-    assert may_be_stored(redis, "never-queued")
+    assert not may_be_stored(redis, "unwanted", is_mine)
+    assert may_be_stored(redis, "never-queued", is_mine)
     assert not redis.exists("rq:job:never-queued")
 
 

@@ -122,11 +122,11 @@ def test_whoever_is_first_decides_whether_a_forecast_is_stored_or_cancelled(
     web: httpx.Client, redis: Redis, stores: Stores
 ) -> None:
     def is_mine(forecast_id: str) -> bool:
-        return forecast_id != "taken over"
+        return forecast_id != "taken-over"
 
-    for one in ("made", "unwanted", "taken over"):
+    for one in ("made", "unwanted", "taken-over"):
         enqueue(stores, one)
-    assert not may_be_stored(redis, "taken over", is_mine), "another worker has it now"
+    assert not may_be_stored(redis, "taken-over", is_mine), "another worker has it now"
     assert may_be_stored(redis, "made", is_mine)
     assert "is finished" in problem(web.delete(f"{ASK}/made"), 409)["detail"]
     assert web.delete(f"{ASK}/unwanted").status_code == 200

@@ -123,6 +123,14 @@ def test_the_web_image_has_no_torch(stack: tuple[str, dict[str, str]]) -> None:
     assert compose("exec", "-T", "web", "python3", "-c", probe, environment=environment).strip() == "None"
 
 
+@pytest.mark.parametrize("service", ["ingest", "web"])
+def test_an_image_without_a_model_is_small_above_its_base(stack: tuple[str, dict[str, str]], service: str) -> None:
+    """docs/scaling.md names the sizes."""
+    image = inspected(containers(service, stack[1])[0], "{{.Image}}")
+    added = int(inspected(image, "{{.Size}}")) - int(inspected("python:3.12-slim", "{{.Size}}"))
+    assert 20e6 < added <= 300e6
+
+
 @pytest.mark.parametrize("service", ["redis", "ingest", "inference", "web"])
 def test_each_service_says_that_it_is_well(stack: tuple[str, dict[str, str]], service: str) -> None:
     found = containers(service, stack[1])

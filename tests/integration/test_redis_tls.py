@@ -39,6 +39,7 @@ def port(request: pytest.FixtureRequest, made: Certificates, tmp_path_factory: p
 def knobs(port: int, made: Certificates, **other: object) -> RedisSettings:
     """The right ones, unless others are given."""
     right = {
+        **settings().redis.model_dump(),
         "url": SecretStr(f"rediss://:{PASSWORD}@127.0.0.1:{port}/0"),
         "ca_file": str(made.ca),
         "cert_file": str(made.client),

@@ -223,7 +223,7 @@ class ForecastQueue:
         """How a job stands. Raises NotFoundError where it never was or has been forgotten."""
         try:
             job = Job.fetch(forecast_id, connection=self._redis, serializer=JSONSerializer)
-        except NoSuchJobError:
+        except (NoSuchJobError, ValueError):  # or what no job can be called
             raise NotFoundError(f"There is no forecast {forecast_id!r}, neither stored nor in the queue.") from None
         cancelled = _is_cancelled(self._redis, forecast_id)
         state = "cancelled" if cancelled else _STATES.get(job.get_status(refresh=False), "failed")

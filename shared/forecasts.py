@@ -472,4 +472,5 @@ def adhoc_forecast_id() -> str:
     return f"adhoc-{uuid4().hex[:16]}"
 
 
-ForecastId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,80}$")]
+FORECAST_ID = "^[A-Za-z0-9_-]{1,80}$"
+ForecastId = Annotated[str, Field(pattern=FORECAST_ID)]

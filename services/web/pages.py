@@ -26,7 +26,7 @@ from services.web.records import Records
 from services.web.situation import Stores, freshness, next_update, read_situation
 from services.web.wording import add_wording
 from shared.errors import NotFoundError
-from shared.forecasts import Forecast, JobStatus
+from shared.forecasts import FORECAST_ID, Forecast, JobStatus
 from shared.klines import Interval
 from shared.prices import price
 from shared.settings import Settings
@@ -46,7 +46,7 @@ def forecast_pages(settings: Settings, stores: Stores, records: Records, now_ms:
 
     @pages.get("/forecasts/<forecast_id>")
     def one(forecast_id: str) -> Response:
-        if not forecast_id.replace("-", "").replace("_", "").isalnum():
+        if not re.fullmatch(FORECAST_ID, forecast_id):
             raise NotFoundError(f"There is no forecast {forecast_id!r}.")
         found, now = find_forecast(stores, forecast_id), now_ms()
         if found.forecast is None:

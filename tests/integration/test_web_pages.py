@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from html import unescape
+from urllib.parse import unquote
 
 import httpx
 import pytest
 from redis import Redis
 
 from services.web.situation import Stores
+from shared.errors import NotFoundError
 from tests.builders import finished_forecast, forecast_request
 from tests.web_server import forecast_stored, ingested
 
@@ -102,3 +104,10 @@ def test_the_paths_of_a_forecast_are_loaded_for_the_first_look_at_it_alone(
     again = web.get(address, headers={"Accept": "text/html"})
     assert again.status_code == 200
     assert 'id="expected-return-error"' in again.text
+
+
+@pytest.mark.parametrize("name", ["%D9%A1%D9%A2", "a%0A", "a:b", "-", "a" * 81, "%F0%9F%98%80"])
+def test_a_name_that_no_forecast_can_have_is_that_of_none(web: httpx.Client, stores: Stores, name: str) -> None:
+    assert web.get(f"/forecasts/{name}").status_code == 404
+    with pytest.raises(NotFoundError):
+        stores.queue.status(unquote(name))

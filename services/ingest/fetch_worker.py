@@ -45,6 +45,11 @@ class FetchWorker(SimpleWorker):
     def _install_signal_handlers(self) -> None:
         """They belong to the main thread."""
 
+    def register_birth(self) -> None:
+        """RQ's own; from then on others know that somebody fetches, so only then is it said."""
+        super().register_birth()  # type: ignore[no-untyped-call]
+        log.info("fetches_taken", worker=self.name, queue=self.queues[0].name)
+
     def handle_exception(self, job: Job, *exc_info: Any) -> None:
         """RQ logs how a job failed with its trace; what is foreseen has been logged in one line."""
         if not isinstance(exc_info[1], KronosLiveError):
@@ -94,7 +99,6 @@ class FetchDesk:
                     maintenance_interval=MAINTENANCE_EVERY_S,
                     fetches=Fetches(self._redis, self._settings),
                 )
-                log.info("fetches_taken", worker=self._worker.name, queue=self._settings.ingest_name)
                 self._worker.work(logging_level="WARNING")
             except (RedisError, StoreUnavailableError) as error:
                 log.warning("fetch_worker_broke_down", reason=str(error))

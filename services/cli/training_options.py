@@ -64,7 +64,7 @@ OPTIONS = (
         default="auto",
         type=click.Choice(["auto", "float32", "bfloat16"]),
         show_default=True,
-        help="auto: bfloat16 on CUDA; on a CPU it is no faster at this size.",
+        help="auto: bfloat16 on CUDA, float32 on a CPU, where bfloat16 gains a sixth if the processor knows it.",
     ),
     click.option(
         "--compile", "compiled", is_flag=True, help="torch.compile; pays for long runs, needs a C++ compiler."

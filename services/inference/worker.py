@@ -371,7 +371,7 @@ class WarmWorker(SimpleWorker):
 
 def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT. Raises KronosLiveError where the model cannot be loaded, or would be for nothing."""
-    _refuse_idle_model(settings)
+    refuse_idle_model(settings)
     configure_logs(settings.logs, "inference")
     serve_metrics(settings.metrics, settings.metrics.worker_port, TALLY.exposition)
     redis = connect(settings.redis)
@@ -399,7 +399,7 @@ def run(settings: Settings) -> None:
         wait_until_ready(redis)
 
 
-def _refuse_idle_model(settings: Settings) -> None:
+def refuse_idle_model(settings: Settings) -> None:
     """Others are loaded when they are asked for, but the configured one is kept warm: no forecast of it would ever come here."""
     model = settings.model.model_name
     lane = settings.queue.lane_of(model)

@@ -19,7 +19,7 @@ from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import RedisError
 from rq import Queue, SimpleWorker
-from rq.exceptions import DequeueTimeout
+from rq.exceptions import DequeueTimeout, StopRequested
 from rq.executions import Execution
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
@@ -129,6 +129,11 @@ class WarmWorker(SimpleWorker):
         so long nobody would know that a worker was killed.
         """
         return int(SIGN_OF_LIFE_EVERY_S)
+
+    def bootstrap(self, *args: Any, **kwargs: Any) -> None:
+        """RQ's own, which listens to signals only after it has registered."""
+        self._install_signal_handlers()  # type: ignore[no-untyped-call]
+        super().bootstrap(*args, **kwargs)
 
     def register_birth(self) -> None:
         """RQ's own; from then on others know of this worker, so only then is it said to be ready."""
@@ -373,6 +378,7 @@ def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT. Raises KronosLiveError where the model cannot be loaded, or would be for nothing."""
     refuse_idle_model(settings)
     configure_logs(settings.logs, "inference")
+    _end_at_once_when_told()
     serve_metrics(settings.metrics, settings.metrics.worker_port, TALLY.exposition)
     redis = connect(settings.redis)
     wait_until_ready(redis)
@@ -386,17 +392,28 @@ def run(settings: Settings) -> None:
         try:
             # RQ tells of each job in five lines; our own say it in one.
             worker.work(logging_level="DEBUG" if settings.logs.level == "debug" else "WARNING")
-        except RedisError as error:  # it is registered without RQ's care: Redis was of use a moment ago
-            log.warning("worker_not_registered", worker=worker.name, reason=str(error))
+        except (RedisError, StopRequested) as error:  # while it registered, where RQ does not look out for either
+            if isinstance(error, RedisError):
+                log.warning("worker_not_registered", worker=worker.name, reason=str(error))
             worker.teardown()
         log.info("worker_ended", worker=worker.name)
         if worker.told_to_end:
             sys.exit(0)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until the next has handlers of its own
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        _end_at_once_when_told()
         log.warning("worker_begins_anew", reason="its work with Redis broke down; the model stays loaded")
         time.sleep(PAUSE_AFTER_BREAKDOWN_S)
         wait_until_ready(redis)
+
+
+def _end_at_once_when_told() -> None:
+    """By SIGTERM or SIGINT, until a worker has handlers of its own: nothing is begun that would have to end first."""
+
+    def end(*_: object) -> None:
+        log.info("worker_ended", reason="told to end before it was at work")
+        sys.exit(0)
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
 
 
 def refuse_idle_model(settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""The newest forecast as a static site: written once."""
+"""The newest forecast as a static site: written once, or after each forecast of the schedule."""
 
 from __future__ import annotations
 
@@ -48,6 +48,20 @@ def export(out: Path, symbol: str | None, interval: str | None) -> None:
     told = tell(klines, forecasts, named, length, now_ms(), calibrates=settings.calibration.enabled)
     write_whole(out, site_files(told))
     click.echo(f"{out / 'index.html'} shows {told.forecast.id}.")
+
+
+@click.command()
+@errors_in_one_line
+def publish() -> None:
+    """Write the static site to publish.folder after each forecast of the schedule, until it is told to stop.
+
+    It needs publish.enabled. With publish.git.enabled each update becomes a commit, and with publish.git.push it is pushed.
+    """
+    settings = load_settings()
+    require_publishing()
+    from services.publishing.main import run
+
+    run(settings)
 
 
 def require_publishing() -> None:

@@ -14,6 +14,7 @@ from services.cli.common import errors_in_one_line
 from services.cli.completion import completion
 from services.cli.doctor import doctor
 from services.cli.past_klines import klines
+from services.cli.publishing import export, publish
 from services.cli.reading import failed, list_forecasts, open_page, show, status, workers
 from services.cli.records import ledger, outcome, track_record
 from services.cli.training import fine_tune, train
@@ -97,6 +98,8 @@ for command in (
     open_page,
     track_record,
     ledger,
+    export,
+    publish,
     backtest,
     klines,
     train,

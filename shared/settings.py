@@ -248,7 +248,13 @@ class WebSettings(Section):
     request_seconds: int = Field(ge=1, le=600)
     write_token: SecretStr
     proxies: int = Field(ge=0, le=8)
-    public: bool | Auto = Field(description="true, false, or auto for whether web.host is beyond this machine")
+    public: bool | Auto = Field(
+        description="true, false, or auto for whether web.published, or else web.host, is beyond this machine"
+    )
+    published: str = Field(
+        pattern=r"^(([\w.-]+|\[[0-9a-fA-F:.]+\]):)?\d{1,5}$|^$",
+        description="nothing, a port, or host:port, as in 127.0.0.1:8000",
+    )
 
 
 BRANCH = r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,98}[A-Za-z0-9_])?$"

@@ -265,6 +265,9 @@ def test_who_may_write_is_judged_by_what_the_page_would_start_with(look: Look, r
     refused = look(**beyond)["access"]
     assert (refused.state, "KRONOS_WEB__WRITE_TOKEN" in refused.what) == ("wrong", True)
     assert "you trust them" in look(**beyond, KRONOS_WEB__PUBLIC="false")["access"].what
+    assert "Only this machine" in look(**beyond, KRONOS_WEB__PUBLISHED="127.0.0.1:8000")["access"].what
+    published = look(**beyond, KRONOS_WEB__PUBLISHED="0.0.0.0:8000")["access"]
+    assert (published.state, "published on 0.0.0.0:8000" in published.what) == ("wrong", True)
     assert look(**beyond, KRONOS_WEB__WRITE_TOKEN="secret")["access"].state == "warning"  # noqa: S106
     assert look(**beyond, KRONOS_WEB__WRITE_TOKEN=32 * "k")["access"].state == "ok"
 

@@ -22,6 +22,8 @@ SET_BY_COMPOSE_OR_IMAGE = {
     "KRONOS_WEB__PORT",
     "KRONOS_WEB__PUBLIC",
     "KRONOS_MODEL__LOCAL_DIR",
+    "KRONOS_ALERTS__CHANNELS",  # secrets, which one service alone is given
+    "KRONOS_ALERTS__CHANNEL_FILE",
     "KRONOS_DATA__RECORDED_FILE",  # a path of the person's machine, which no container sees
 }
 

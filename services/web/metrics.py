@@ -14,10 +14,10 @@ from flask import Blueprint, Response
 
 from services.web.record_metrics import RECORD_METRICS, SERIES, record_samples
 from services.web.records import Records
-from services.web.situation import Stores, is_stale
+from services.web.situation import Stores
 from shared.errors import StoreUnavailableError
 from shared.forecasts import Forecast
-from shared.freshness import as_of
+from shared.freshness import as_of, is_stale
 from shared.kline_store import SeriesState, SeriesStatus
 from shared.metrics import CONTENT_TYPE, Metric, Sample, exposition
 from shared.queue_overview import JobCounts, WorkerStatus

@@ -17,9 +17,9 @@ from shared.errors import NotFoundError
 from shared.forecast_queue import ForecastQueue
 from shared.forecast_store import ForecastStore
 from shared.forecasts import Forecast, JobStatus, scheduled_forecast_id
-from shared.freshness import GRACE_MS, as_of, ingest_is_silent
+from shared.freshness import as_of, ingest_is_silent, is_stale, successor_due_ms
 from shared.kline_store import KlineStore, SeriesStatus, describe_missing_series
-from shared.klines import IngestedOrigin, Interval, Origin, utc
+from shared.klines import IngestedOrigin, Interval, utc
 from shared.redis_questions import Answers, Question
 
 
@@ -104,24 +104,13 @@ def _coming(queue: ForecastQueue, series: SeriesStatus | None, latest: Forecast 
 
 def freshness(situation: Situation, latest: Forecast, now_ms: int) -> Freshness:
     """How fresh the latest forecast of a series is. A recording's clock stands still, so it never grows old."""
-    series, due_ms, next_at = situation.series, _successor_due(latest), next_update(situation, now_ms)
+    series, due_ms, next_at = situation.series, successor_due_ms(latest), next_update(situation, now_ms)
     if is_stale(series, latest, now_ms):
         since_ms = due_ms if due_ms <= now_ms or series is None else series.checked_at_ms
         reason = in_english(why_nothing_newer(situation, latest))
         return Freshness(state="stale", since=_moment(since_ms), reason=reason, next_update=next_at)
     origin = cast("IngestedOrigin", latest.provenance.origin)  # the schedule's: it follows no others
     return Freshness(state=origin, since=None, reason=None, next_update=next_at)
-
-
-def is_stale(series: SeriesStatus | None, latest: Forecast, now_ms: int) -> bool:
-    """Whether the latest forecast of a series should have been followed by another, or its klines are stale."""
-    overdue = latest.provenance.origin != "recorded" and now_ms > _successor_due(latest) + GRACE_MS
-    return overdue or (series is not None and series.state == "stale")
-
-
-def _successor_due(latest: Forecast) -> int:
-    """The close of the first candle that a forecast does not know, UTC ms."""
-    return latest.last_open_time_ms + 2 * latest.request.interval.ms
 
 
 def next_update(situation: Situation, now_ms: int) -> datetime | None:
@@ -190,23 +179,6 @@ def _what_holds_up(situation: Situation) -> list[Saying]:
         case JobStatus(position=position):
             sayings.append(Saying("why.queued", {"position": position or 0}))
     return sayings
-
-
-def labels(origin: Origin, model_source: str) -> list[str]:
-    """What must never be overlooked about a forecast; empty where klines are live and the model is as configured."""
-    by_origin = {
-        "live": [],
-        "recorded": ["RECORDED DATA"],
-        "simulated": ["SIMULATED DATA"],
-        "uploaded": ["UPLOADED DATA"],
-    }
-    return [*by_origin[origin], *(["BUNDLED MODEL"] if model_source == "bundled" else [])]
-
-
-def forecast_labels(forecast: Forecast) -> list[str]:
-    """The same of a forecast; one whose klines were fetched for it alone is followed by no newer one."""
-    once = ["FETCHED ONCE"] if forecast.request.fetched_by else []
-    return [*labels(forecast.provenance.origin, forecast.provenance.model.source), *once]
 
 
 def _moment(at_ms: int) -> datetime:

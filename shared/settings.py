@@ -226,6 +226,7 @@ class MetricsSettings(Section):
 class AlertSettings(Section):
     enabled: bool
     rules: Annotated[tuple[AlertRule, ...], RulesAsWritten] = Field(max_length=MOST_RULES, description=RULES_IN_WORDS)
+    holds_for: int = Field(ge=0, le=86_400)
     cool_down: int = Field(ge=0, le=LONGEST_COOL_DOWN_S)
     channels: Annotated[tuple[SecretStr, ...], AddressesAsWritten] = Field(
         max_length=MOST_CHANNELS, description=f"a list of at most {MOST_CHANNELS} addresses of apprise"

@@ -169,29 +169,56 @@ class RedisSettings(Section):
 QueueName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,40}$", description="1 to 40 of a-z, 0-9, _ and -")]
 
 
+Lane = Literal["light", "heavy"]
+LANES: tuple[Lane, ...] = get_args(Lane)
+
+
 class QueueSettings(Section):
+    """What waits for workers waits in two lanes by its model, each a queue of RQ, so that GPUs can be kept for large ones."""
+
     name: QueueName
     ingest_name: QueueName
+    heavy_models: Annotated[tuple[ModelName, ...], CommaSeparated] = Field(
+        description=f"none, one or more of {', '.join(MODEL_NAMES)}"
+    )
     job_timeout: int = Field(ge=10, le=86_400)
     retries: int = Field(ge=0, le=10)
     failure_ttl: int = Field(ge=60, le=2_592_000)
 
     @property
-    def backtest_name(self) -> str:
-        """The queue of backtests, which workers take from when no forecast waits."""
-        return f"{self.name}-backtests"
+    def lanes(self) -> tuple[Lane, ...]:
+        """Those that anything is led to."""
+        return LANES if self.heavy_models else ("light",)
+
+    def lane_of(self, model: str) -> Lane:
+        """The lane that forecasts of a model wait in."""
+        return "heavy" if model in self.heavy_models else "light"
+
+    def forecasts_in(self, lane: Lane) -> str:
+        """The name of the queue that a lane's forecasts wait in."""
+        return self.name if lane == "light" else f"{self.name}-heavy"
+
+    def backtests_in(self, lane: Lane) -> str:
+        """The name of the queue of a lane's backtests, which workers take from when no forecast waits."""
+        return f"{self.forecasts_in(lane)}-backtests"
 
     @model_validator(mode="after")
-    def _two_queues(self) -> QueueSettings:
-        if self.ingest_name in (self.name, self.backtest_name):
+    def _ingest_has_a_queue_of_its_own(self) -> QueueSettings:
+        taken = [name for lane in LANES for name in (self.forecasts_in(lane), self.backtests_in(lane))]
+        if self.ingest_name in taken:
             raise ValueError(
-                f"queue.ingest_name is {self.ingest_name}, but allowed is neither queue.name nor {self.backtest_name}, which "
+                f"queue.ingest_name is {self.ingest_name}, but allowed is none of {', '.join(taken)}, which forecasts and "
                 f"backtests wait in: workers must not take what ingest is to fetch"
             )
         return self
 
 
 class WorkerSettings(Section):
+    serves: Annotated[tuple[Lane, ...], CommaSeparated] = Field(
+        min_length=1,
+        max_length=len(LANES),
+        description="light, heavy, or both with a comma, the one to go first in front",
+    )
     threads: int = Field(ge=0, le=256)
     forecasts_at_once: int = Field(ge=0, le=256)
 

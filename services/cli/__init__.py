@@ -15,7 +15,7 @@ from services.cli.common import errors_in_one_line
 from services.cli.completion import completion
 from services.cli.doctor import doctor
 from services.cli.past_klines import klines
-from services.cli.reading import list_forecasts, open_page, show, status, workers
+from services.cli.reading import failed, list_forecasts, open_page, show, status, workers
 from services.cli.records import ledger, outcome, track_record
 from services.cli.training import fine_tune, train
 from shared.settings import load_settings
@@ -104,6 +104,7 @@ for command in (
     fine_tune,
     status,
     workers,
+    failed,
     doctor,
     alerts,
     alive,

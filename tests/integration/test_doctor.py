@@ -158,7 +158,7 @@ def test_a_queue_that_does_not_keep_up_is_wrong(look: Look, redis: Redis, run: R
 
 
 @pytest.mark.usefixtures("healthy")
-def test_what_failed_for_good_is_counted(look: Look, redis: Redis) -> None:
+def test_what_failed_for_good_is_counted_and_listed(look: Look, redis: Redis, run: Run) -> None:
     queue = Queue(settings().queue.name, connection=redis, serializer=JSONSerializer)
     for _ in range(2):
         queue.enqueue_call("services.nowhere.nothing")
@@ -167,6 +167,10 @@ def test_what_failed_for_good_is_counted(look: Look, redis: Redis) -> None:
     found = look()
     assert not_well(found) == {"failed forecasts": "warning"}
     assert found["failed forecasts"].what.startswith("2 failed")
+    listed = json.loads(run("failed", "--json").stdout)
+    assert sorted(one["id"] for one in listed) == sorted(queue.failed_job_registry.get_job_ids())
+    assert all(one["id"] in run("failed").stdout.replace("\n", "") for one in listed)
+    assert len(json.loads(run("failed", "--json", "--limit", "1").stdout)) == 1
 
 
 @pytest.mark.usefixtures("healthy")

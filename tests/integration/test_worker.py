@@ -182,3 +182,16 @@ def test_a_worker_says_which_model_it_has_loaded(house: House, worker: Service) 
     assert status.model.dtype in {"float32", "bfloat16", "int8"}
     assert status.process == worker.process.pid
     assert status.heartbeat_age_s < 60
+
+
+@pytest.mark.parametrize("moment", ["metrics_served", "worker_not_registered"])
+def test_a_worker_that_is_told_to_end_before_it_is_at_work_ends_well(house: House, moment: str) -> None:
+    house.redis.execute_command("ACL", "SETUSER", "default", "-del")  # which registering needs
+    try:
+        with service("worker", house.environment, house.folder) as worker:
+            worker.wait_for_log(moment)
+            assert worker.end(signal.SIGTERM, 60) == 0
+            assert "Traceback" not in worker.log()
+    finally:
+        house.redis.execute_command("ACL", "SETUSER", "default", "+@all")
+    assert house.queue.workers() == 0

@@ -131,7 +131,7 @@ class SimulatedData(_SeriesRule):
 
 
 class WorkerGone(_Rule):
-    """Fewer workers gave a sign of life in the last minute than there should be."""
+    """Fewer workers of a lane that forecasts are led to gave a sign of life in the last minute than there should be."""
 
     when: Literal["worker_gone"]
     fewer_than: int = Field(1, ge=1, le=10_000)

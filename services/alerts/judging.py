@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -23,6 +24,7 @@ from shared.freshness import is_stale, successor_due_ms
 from shared.klines import utc
 from shared.prices import price
 from shared.queue_overview import Workforce
+from shared.settings import Lane
 
 FIRST_FORECAST_S = 900.0  # that the first forecast of a series may take: models are loaded, klines fetched
 
@@ -68,19 +70,28 @@ def judge_series(rule: SeriesSystemRule, standing: SeriesStanding, now_ms: int) 
     assert_never(rule)
 
 
-def judge_workers(rule: WorkerGone, workforce: Workforce) -> Judgement:
-    wanted = "1 worker" if rule.fewer_than == 1 else f"{rule.fewer_than} workers"
+def judge_workers(rule: WorkerGone, workforces: Mapping[Lane, Workforce]) -> Judgement:
+    """Of the workers of each lane that forecasts are led to: too few in one are too few."""
+    lacking = {lane: one for lane, one in workforces.items() if one.at_hand < rule.fewer_than}
+    told = [
+        _workers_of(lane, one, rule.fewer_than, len(workforces) > 1) for lane, one in (lacking or workforces).items()
+    ]
+    return Judgement(bool(lacking), " ".join(told))
+
+
+def _workers_of(lane: Lane, workforce: Workforce, fewer_than: int, several_lanes: bool) -> str:
+    wanted = _counted(fewer_than, "worker")
     there = "No worker" if workforce.at_hand == 0 else _counted(workforce.at_hand, "worker")
     heard = workforce.silent_since
     since = f" since {utc(round(heard.timestamp() * 1000))}" if heard else " in the last minute"
-    said = f"{there} gave a sign of life{since}; there should be {wanted} at least."
-    return Judgement(workforce.at_hand < rule.fewer_than, said)
+    of_lane = f" in the {lane} lane" if several_lanes else ""
+    return f"{there}{of_lane} gave a sign of life{since}; there should be {wanted} at least."
 
 
 def judge_system(rule: SeriesSystemRule | WorkerGone, standing: SeriesStanding | None, whole: Standing) -> Judgement:
     """A rule of the system: of the workers, or of the series that it is asked of."""
     if isinstance(rule, WorkerGone):
-        return judge_workers(rule, whole.workforce)
+        return judge_workers(rule, whole.workforces)
     assert standing is not None  # noqa: S101 - each other rule is asked of a series
     return judge_series(rule, standing, whole.now_ms)
 

@@ -19,7 +19,7 @@ from shared.ledger import ShownBook
 from shared.queue_overview import Workforce
 from shared.redis_connection import connect
 from shared.series_record import ledger_in_use, series_record
-from shared.settings import Series, Settings
+from shared.settings import Lane, Series, Settings
 
 REDIS_ANSWERS_WITHIN_S = 10  # one that hangs is told of in the log and asked again
 
@@ -38,7 +38,7 @@ class SeriesStanding:
 class Standing:
     now_ms: int
     series: Mapping[Series, SeriesStanding]
-    workforce: Workforce
+    workforces: Mapping[Lane, Workforce]  # of each lane that forecasts are led to
 
 
 class Overlook:
@@ -62,9 +62,10 @@ class Overlook:
 
         Raises StoreUnavailableError.
         """
-        statuses, workforce = self._klines.statuses_question(), self._queue.workforce_question(now_ms)
+        statuses = self._klines.statuses_question()
+        workforces = {lane: self._queue.workforce_question(lane, now_ms) for lane in self._queue.lanes}
         latest = {one: self._forecasts.latest_question(*one) for one in series}
-        answers = self._queue.ask(statuses, workforce, *latest.values())
+        answers = self._queue.ask(statuses, *workforces.values(), *latest.values())
         known = {Series(one.symbol, one.interval): as_of(one, now_ms) for one in answers[statuses]}
         found = {}
         for one in series:
@@ -72,7 +73,7 @@ class Overlook:
             forecast = answers[latest[one]][status.origin] if status and status.origin else None
             drift = self._drift(one, ledger_in_use(status)) if one in drift_of else None
             found[one] = SeriesStanding(one, status, forecast, drift)
-        return Standing(now_ms, found, answers[workforce])
+        return Standing(now_ms, found, {lane: answers[question] for lane, question in workforces.items()})
 
     def _drift(self, series: Series, book: ShownBook) -> Drift | None:
         version = self._forecasts.ledger.version(*series, book)

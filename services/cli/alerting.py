@@ -36,7 +36,7 @@ def alerts() -> None:
       band_touches        price, band       the band (50, 80 or 95; 80 unless named) of the close reaches this price
       coverage_drift                        the bands no longer hold what they say
       missed_update                         a forecast that was due has not come
-      worker_gone                fewer_than fewer workers than this (1) gave a sign of life in the last minute
+      worker_gone                fewer_than fewer workers than this (1) of a lane gave a sign of life in the last minute
       simulated_data                        a series runs on simulated candles
 
     The first four are asked of each new forecast of the schedule, and tell of it once. The others are told when they have been so

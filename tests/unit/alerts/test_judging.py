@@ -173,6 +173,17 @@ def test_coverage_drift() -> None:
 @pytest.mark.parametrize(("there", "fewer_than", "holds"), [(0, 1, True), (1, 1, False), (2, 3, True), (3, 3, False)])
 def test_workers_are_gone_when_there_are_fewer_than_wanted(there: int, fewer_than: int, holds: bool) -> None:
     heard = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-    judged = judge_workers(WorkerGone(when="worker_gone", fewer_than=fewer_than), Workforce(there, heard))
+    judged = judge_workers(WorkerGone(when="worker_gone", fewer_than=fewer_than), {"light": Workforce(there, heard)})
     assert judged.holds == holds
     assert ("since 2026-01-02 03:04:05Z" in judged.said) == (there == 0)
+
+
+def test_too_few_workers_in_one_lane_are_too_few_and_the_lane_is_named() -> None:
+    heard = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    rule = WorkerGone(when="worker_gone")
+    judged = judge_workers(rule, {"light": Workforce(2, heard), "heavy": Workforce(0, heard)})
+    assert (judged.holds, judged.said) == (
+        True,
+        "No worker in the heavy lane gave a sign of life since 2026-01-02 03:04:05Z; there should be 1 worker at least.",
+    )
+    assert not judge_workers(rule, {"light": Workforce(1, heard), "heavy": Workforce(1, heard)}).holds

@@ -54,6 +54,7 @@ from shared.kline_store import KlineStore
 from shared.logs import configure_logs, get_logger
 from shared.lost_work import SIGN_EVERY_S, hold
 from shared.metrics_server import serve_metrics
+from shared.patience import within
 from shared.queue_overview import MODEL_FIELD, SIGN_OF_LIFE_EVERY_S
 from shared.queue_workers import WorkerName, is_gone
 from shared.redis_connection import connect, redis_errors_translated, wait_until_ready
@@ -67,6 +68,7 @@ FORECASTS_AT_ONCE = {"cpu": 1, "cuda": 64, "mps": 1}
 FORECASTS_AT_ONCE_BY_TORCH = {**FORECASTS_AT_ONCE, "cpu": 2}
 PAUSE_AFTER_BREAKDOWN_S = 1.0
 LEAVES_AGAIN_AFTER_S = 2.0
+SIGN_OFF_WITHIN_S = 3.0  # Redis' answers are waited for without limit at work, but not at the end
 LOOKS_ELSEWHERE_EVERY_S = 1  # while it waits for a forecast, for what else there is to do
 
 
@@ -145,9 +147,9 @@ class WarmWorker(SimpleWorker):
         """RQ's own, and no sign of life any more."""
         self._heartbeat.end()
         try:
-            super().teardown()  # type: ignore[no-untyped-call]
-        except RedisError as error:  # others will notice by our silence
-            log.warning("worker_not_signed_off", reason=str(error))
+            within(SIGN_OFF_WITHIN_S, super().teardown)
+        except (RedisError, TimeoutError) as error:  # others will notice by our silence
+            log.warning("worker_not_signed_off", reason=str(error) or "Redis does not answer")
 
     def serialize(self) -> dict[str, Any]:
         """What a worker's registration in Redis says; ours also says which model it has loaded."""

@@ -71,10 +71,10 @@ class Repository:
 
     @property
     def name(self) -> str:
-        """Where it is from: the address of its origin without anybody's password, else the name of its folder."""
+        """Where it is from: host and path of its origin, the same however it is reached, else the name of its folder."""
         found = self._git("config", "--get", "remote.origin.url", may_fail=True).strip()
         if _is_address(found) and not found.startswith("file:"):
-            return cleaned(found)
+            return _place(found)
         return Path(found).name or self._folder.name
 
     def commits(self) -> list[tuple[str, int]]:
@@ -206,6 +206,13 @@ def cleaned(address: str) -> str:
         return address.rpartition("@")[2]
     parts = urlsplit(address)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
+
+
+def _place(address: str) -> str:
+    """As host/owner/name, of https://host/owner/name.git and of git@host:owner/name."""
+    told = cleaned(address)
+    scheme, found, rest = told.partition("://")
+    return (rest if found else scheme.replace(":", "/", 1)).rstrip("/").removesuffix(".git")
 
 
 def _is_address(source: str) -> bool:

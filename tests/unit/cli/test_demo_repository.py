@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from services.cli.demo_history.page import LARGEST_PAGE, PageError
-from services.cli.demo_history.repository import PAGE, Version, cleaned, opened
+from services.cli.demo_history.repository import PAGE, Version, opened
 from shared.errors import RequestError
 from tests.demo_history import FIRST_MS, HOUR_MS, DemoRepository, at, page
 
@@ -165,7 +165,13 @@ def test_no_password_of_an_address_is_told(demo: DemoRepository) -> None:
     assert told.startswith("https://127.0.0.1:9/demo.git cannot be cloned: ")
     assert "secret" not in told
     demo.publish(0)
-    demo.git("remote", "add", "origin", "https://me:secret@example.invalid/owner/demo.git")
-    with opened(str(demo.folder), None) as repository:
-        assert repository.name == "https://example.invalid/owner/demo.git"
-    assert cleaned("git@example.invalid:owner/demo") == "example.invalid:owner/demo"
+    demo.git("remote", "add", "origin", "")
+    for address in (
+        "https://me:secret@example.invalid/owner/demo.git",
+        "https://example.invalid/owner/demo/",
+        "git@example.invalid:owner/demo.git",
+        "ssh://git@example.invalid/owner/demo",
+    ):
+        demo.git("remote", "set-url", "origin", address)
+        with opened(str(demo.folder), None) as repository:
+            assert repository.name == "example.invalid/owner/demo"

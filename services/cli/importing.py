@@ -103,7 +103,7 @@ def import_history(
 
     with (
         stopped_in_one_sentence(lambda: "the same command goes on: what is in the ledger already stays."),
-        opened(source, branch) as repository,
+        opened(source, branch, lambda words: click.echo(words, err=True)) as repository,
     ):
         found = begin(
             ImportedLedger(redis),

@@ -124,7 +124,7 @@ def test_importing_again_adds_and_scores_only_what_is_new(
     again = imported(run, demo.folder)
     assert (again["new"], again["known"], again["repeated"], again["newly_scored"]) == (2, HOURS, 2, 0)
     file = write_klines(tmp_path / "klines", candles)
-    third = imported(run, f"file://{demo.folder}", "--klines", str(file))
+    third = imported(run, f"file://{demo.folder}", "--klines", str(file))  # clones, which it says on standard error
     assert (third["new"], third["newly_scored"], third["scored"]) == (0, 10, HOURS)
     assert entries(redis)[: HOURS - 10] == kept[: HOURS - 10]
     assert {one.scores.klines for one in entries(redis)[HOURS - 10 : HOURS] if one.scores} == {"file BTCUSDT-1h.csv.gz"}
@@ -231,6 +231,12 @@ def test_simulated_candles_and_gaps_score_nothing(
     scores = [one.scores for one in entries(redis)]
     assert told["scored"] == sum(one is not None for one in scores) == HOURS - 1
     assert all(one.volatility_amplification is None for one in scores if one)
+
+
+def test_it_says_that_it_clones_and_how_far_the_pages_are(run: Run, demo: DemoRepository) -> None:
+    told = run("import-history", f"file://{demo.folder}").stderr
+    assert f"Cloning file://{demo.folder}: commits and small files, for 30 minutes at most." in told
+    assert f"{HOURS}/{HOURS}" in told
 
 
 @pytest.mark.parametrize(

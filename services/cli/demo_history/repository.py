@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,8 +42,10 @@ class Version:
 
 
 @contextmanager
-def opened(source: str, branch: str | None) -> Iterator[Repository]:
-    """The repository in a folder, or a clone of the one at an address that lasts as long as this. Raises RequestError."""
+def opened(source: str, branch: str | None, tell: Callable[[str], None] = lambda _: None) -> Iterator[Repository]:
+    """The repository in a folder, or a clone of the one at an address that lasts as long as this; `tell` hears in words what
+    takes long. Raises RequestError.
+    """
     if branch is not None and (branch.startswith("-") or not branch.isprintable()):
         raise RequestError(f"{branch!r} is no branch: name one as `git branch --all` lists it.", field="branch")
     folder = Path(source)
@@ -57,6 +59,7 @@ def opened(source: str, branch: str | None) -> Iterator[Repository]:
         )
     with TemporaryDirectory(prefix="kronos-live-history-") as temporary:
         clone = Path(temporary) / "history.git"
+        tell(f"Cloning {cleaned(source)}: commits and small files, for {CLONE_SECONDS // 60} minutes at most.")
         _clone(source, branch, clone)
         yield Repository(clone, branch, absent=f"is longer than {LARGEST_PAGE:,} bytes, and no longer one is read")
 
@@ -75,7 +78,7 @@ class Repository:
         found = self._git("config", "--get", "remote.origin.url", may_fail=True).strip()
         if _is_address(found) and not found.startswith("file:"):
             return _place(found)
-        return Path(found).name or self._folder.name
+        return (Path(found).name or self._folder.name).removesuffix(".git")
 
     def commits(self) -> list[tuple[str, int]]:
         """Those that changed the page, oldest first, each with when its author made it in UTC ms. Raises RequestError."""

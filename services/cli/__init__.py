@@ -15,7 +15,8 @@ from services.cli.completion import completion
 from services.cli.doctor import doctor
 from services.cli.importing import import_history
 from services.cli.past_klines import klines
-from services.cli.reading import list_forecasts, open_page, show, status, workers
+from services.cli.publishing import export, publish
+from services.cli.reading import failed, list_forecasts, open_page, show, status, workers
 from services.cli.records import ledger, outcome, track_record
 from services.cli.training import fine_tune, train
 from shared.settings import load_settings
@@ -98,6 +99,8 @@ for command in (
     open_page,
     track_record,
     ledger,
+    export,
+    publish,
     backtest,
     import_history,
     klines,
@@ -105,6 +108,7 @@ for command in (
     fine_tune,
     status,
     workers,
+    failed,
     doctor,
     alive,
     completion,

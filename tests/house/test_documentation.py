@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -22,20 +24,30 @@ SET_BY_COMPOSE_OR_IMAGE = {
     "KRONOS_WEB__HOST",
     "KRONOS_WEB__PORT",
     "KRONOS_WEB__PUBLIC",
+    "KRONOS_WEB__PUBLISHED",
     "KRONOS_MODEL__LOCAL_DIR",
+    "KRONOS_PUBLISH__FOLDER",
+    "KRONOS_PUBLISH__GIT__ALLOW_OWN_REPOSITORY",  # no container holds a checkout
     "KRONOS_DATA__RECORDED_FILE",  # a path of the person's machine, which no container sees
 }
 
 
 def test_the_default_configuration_holds_every_knob_and_no_other() -> None:
-    written = yaml.safe_load(DEFAULT_CONFIG.read_text())
-    assert [(section, name) for section, names in written.items() for name in names] == KNOBS
+    assert list(_written(yaml.safe_load(DEFAULT_CONFIG.read_text()))) == KNOBS
+
+
+def _written(sections: dict[str, Any], within: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in sections.items():
+        if isinstance(value, dict):
+            yield from _written(value, f"{within}.{name}".lstrip("."))
+        else:
+            yield within, name
 
 
 @pytest.mark.parametrize(("section", "name"), KNOBS)
 def test_every_knob_is_explained_beside_its_default_with_its_environment_name(section: str, name: str) -> None:
     [line] = [line for line in DEFAULT_CONFIG.read_text().splitlines() if f"[{environment_name(section, name)}" in line]
-    assert re.match(rf"  {name}: .+#.*\[", line)
+    assert re.match(rf"{'  ' * len(section.split('.'))}{name}: .+#.*\[", line)
 
 
 @pytest.mark.parametrize("readme", READMES, ids=lambda readme: readme.name)
@@ -51,8 +63,12 @@ def test_the_table_of_metrics_is_what_the_metrics_say() -> None:
 def test_compose_passes_every_knob_into_the_containers() -> None:
     compose = yaml.safe_load((PROJECT / "docker-compose.yml").read_text())
     expected = {environment_name(section, name) for section, name in KNOBS} - SET_BY_COMPOSE_OR_IMAGE
+    of_the_site = {name for name in expected if name.startswith("KRONOS_PUBLISH__")}
     for service in ("ingest", "inference", "web"):
-        assert expected <= set(compose["services"][service]["environment"])
+        passed = set(compose["services"][service]["environment"])
+        assert expected - of_the_site <= passed
+        assert not of_the_site & passed  # they may hold a token
+    assert expected <= set(compose["services"]["publish"]["environment"])
 
 
 def test_torch_is_pinned_in_one_place() -> None:

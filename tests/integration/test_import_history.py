@@ -258,3 +258,12 @@ def test_what_makes_no_sense_is_refused_in_one_sentence(
     assert done.returncode == 2
     [line] = done.stderr.strip().splitlines()
     assert reason in line
+
+
+def test_entries_that_another_version_wrote_are_left_out_and_stay(run: Run, redis: Redis, demo: DemoRepository) -> None:
+    imported(run, demo.folder)
+    first = entries(redis)[0].update
+    redis.hset("kronos:imported:BTCUSDT:1h", first.key, '{"of": "another version"}')
+    assert len(entries(redis)) == HOURS - 1
+    assert imported(run, demo.folder)["new"] == 0
+    assert redis.hget("kronos:imported:BTCUSDT:1h", first.key) == b'{"of": "another version"}'

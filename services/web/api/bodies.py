@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from services.web.api.contracts import (
     AskingQuery,
+    FailedQuery,
     ForecastPath,
     ForecastsQuery,
     LatestQuery,
@@ -40,6 +41,7 @@ QUERIES = {
         LedgerQuery,
         LedgerPageQuery,
         TrackRecordQuery,
+        FailedQuery,
     )
 }
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from services.cli.demo_history import repository
 from services.cli.demo_history.page import LARGEST_PAGE, PageError
 from services.cli.demo_history.repository import PAGE, Version, opened
 from shared.errors import RequestError
@@ -175,3 +177,31 @@ def test_no_password_of_an_address_is_told(demo: DemoRepository) -> None:
         demo.git("remote", "set-url", "origin", address)
         with opened(str(demo.folder), None) as repository:
             assert repository.name == "example.invalid/owner/demo"
+
+
+@pytest.mark.parametrize("source", ["{demo}", "file://{demo}"])
+def test_a_git_that_does_not_answer_is_given_up(
+    demo: DemoRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    demo.publish(0)
+    slow = tmp_path / "slow"
+    slow.mkdir()
+    (slow / "git").write_text("#!/bin/sh\nexec sleep 600\n")
+    (slow / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{slow}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(repository, "READ_SECONDS", 0.5)
+    monkeypatch.setattr(repository, "CLONE_SECONDS", 0.5)
+    assert "git took longer than 0.5 s for a history" in refusal(source.format(demo=demo.folder))
+
+
+def test_a_git_that_stops_half_way_is_told(
+    demo: DemoRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    demo.publish(0)
+    real = shutil.which("git")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "git").write_text(f'#!/bin/sh\ncase "$*" in *"cat-file --batch") exit 1;; esac\nexec {real} "$@"\n')
+    (broken / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{broken}{os.pathsep}{os.environ['PATH']}")
+    assert "git stopped while reading the history of 'demo'" in refusal(demo.folder)

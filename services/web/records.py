@@ -12,6 +12,7 @@ from threading import Lock
 
 from services.web.situation import Stores
 from shared.forecasts import Forecast, forecaster_of
+from shared.imported_ledger import ImportedEntry
 from shared.imported_record import ImportedRecord
 from shared.klines import IngestedOrigin, Interval
 from shared.ledger import SHOWN_BOOKS, LedgerEntry, ShownBook
@@ -45,9 +46,17 @@ class Records:
         named = origin or self.origin_of(symbol, interval)
         return self._computed(symbol, interval, named, forecaster, self.version((symbol, interval, named)))
 
+    def imported(self, symbol: str, interval: Interval) -> list[ImportedEntry]:
+        """What forecasters of elsewhere have said of a series, newest first. Raises StoreUnavailableError."""
+        return self._stores.forecasts.imported.entries(symbol, interval)[::-1]
+
+    def imported_version(self, symbol: str, interval: Interval) -> tuple[int, int]:
+        """Another one whenever some was added or scored. Raises StoreUnavailableError."""
+        return self._stores.forecasts.imported.version(symbol, interval)
+
     def with_imported(self, found: SeriesRecord) -> SeriesRecord:
         """The same with the records of imported forecasters beside it. Raises StoreUnavailableError."""
-        version = self._stores.forecasts.imported.version(found.symbol, found.interval)
+        version = self.imported_version(found.symbol, found.interval)
         if version == NOTHING_IMPORTED:
             return found
         name = found.symbol, found.interval, found.origin

@@ -129,6 +129,12 @@ def test_the_api_and_the_client_have_it_and_the_rest_of_the_record_is_what_it_wa
     assert imported["beside"]["upside"]["difference"]["value"] == pytest.approx(0.25 - sum(own) / len(own))
     with KronosLive(web_address) as kronos:
         found = kronos.track_record("BTCUSDT")
+        rows = kronos.imported("BTCUSDT")
+    assert list(rows["forecaster"].unique()) == [NAME]
+    assert [int(at.timestamp() * 1000) for at in rows.index] == [one.last_open_time_ms for one in entries]
+    assert (
+        rows["upside_happened"] == [one.scores.upside.happened for one in entries if one.scores and one.scores.upside]
+    ).all()
     assert isinstance(found, SeriesRecord)
     assert [one.model_dump(mode="json") for one in found.imported] == [imported]
     published(redis, entries[:1], later_ms=-HOUR_MS)
@@ -150,6 +156,30 @@ def test_the_page_has_a_card_of_it_in_both_languages_and_believes_no_markup(web:
     published(redis, entries, scored=False)
     page = words(web.get("/track-record").text)
     assert "None is scored yet: their horizon is not over, or no candles are at hand." in page
+
+
+def test_every_update_comes_as_csv_also_unscored_ones_and_only_when_something_was_added(
+    web: httpx.Client, redis: Redis
+) -> None:
+    empty = web.get("/api/v1/imported.csv")
+    assert empty.text.startswith("forecaster,symbol,interval,horizon,last_open_time_ms,")
+    assert empty.text.count("\n") == 1
+    entries = ours(redis, 2)
+    published(redis, entries[:1])
+    published(redis, entries[1:], scored=False)
+    answer = web.get("/api/v1/imported.csv")
+    head, newest, oldest = (line.split(",") for line in answer.text.splitlines())
+    assert answer.headers["Content-Disposition"] == 'attachment; filename="imported-BTCUSDT-1h.csv"'
+    assert dict(zip(head, newest, strict=True))["upside_happened"] == ""
+    assert dict(zip(head, oldest, strict=True))["klines"] == "binance"
+    again = web.get("/api/v1/imported.csv", headers={"If-None-Match": answer.headers["ETag"]})
+    assert again.status_code == 304
+    published(redis, entries[1:])
+    assert (
+        web.get("/api/v1/imported.csv", headers={"If-None-Match": answer.headers["ETag"]}).text.splitlines()[1]
+        != newest
+    )
+    assert web.get("/api/v1/imported.csv?limit=3").status_code == 422
 
 
 def test_no_figure_for_prometheus_counts_it(web: httpx.Client, redis: Redis, stores: Stores) -> None:

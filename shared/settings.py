@@ -10,16 +10,26 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from shared.alert_channels import MOST_CHANNELS, AddressesAsWritten, refuse_what_is_no_address
+from shared.alert_rules import (
+    LONGEST_COOL_DOWN_S,
+    MOST_RULES,
+    RULES_IN_WORDS,
+    AlertRule,
+    RulesAsWritten,
+    refuse_twins,
+    rule_problem,
+)
 from shared.errors import SettingsError
 from shared.klines import Interval
+from shared.setting_kinds import CommaSeparated, Section, SeriesName, describe_allowed
 
 DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "config" / "config.yaml"
 ENV_PREFIX = "KRONOS_"
@@ -49,23 +59,6 @@ class Series(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.symbol} {self.interval}"
-
-
-SeriesName = Annotated[str, Field(pattern=rf"^[A-Z0-9]{{2,20}}:({'|'.join(Interval)})$")]
-
-
-def _split(value: object) -> object:
-    """In the environment a list is written with commas: binance,okx."""
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-
-
-CommaSeparated = BeforeValidator(_split)
-
-
-class Section(BaseModel):
-    """A part of the settings: closed to unknown keys, and never changed after the start."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 class ModelSettings(Section):
@@ -307,6 +300,23 @@ class MetricsSettings(Section):
     worker_port: int = Field(ge=0, le=65_535)
 
 
+class AlertSettings(Section):
+    enabled: bool
+    rules: Annotated[tuple[AlertRule, ...], RulesAsWritten] = Field(max_length=MOST_RULES, description=RULES_IN_WORDS)
+    holds_for: int = Field(ge=0, le=86_400)
+    cool_down: int = Field(ge=0, le=LONGEST_COOL_DOWN_S)
+    channels: Annotated[tuple[SecretStr, ...], AddressesAsWritten] = Field(
+        max_length=MOST_CHANNELS, description=f"a list of at most {MOST_CHANNELS} addresses of apprise"
+    )
+    channel_file: str
+    page_url: str = Field(
+        pattern=r"^(https?://[^\s/][^\s]*)?$", description="an address that begins with http:// or https://, or nothing"
+    )
+
+    _no_twins = field_validator("rules", mode="after")(refuse_twins)
+    _addresses = field_validator("channels", mode="after")(refuse_what_is_no_address)
+
+
 class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"]
     format: Literal["console", "json", "auto"]
@@ -337,6 +347,7 @@ class Settings(BaseSettings):
     web: WebSettings
     publish: PublishSettings
     metrics: MetricsSettings
+    alerts: AlertSettings
     logs: LogSettings
 
     @classmethod
@@ -458,16 +469,19 @@ def _refuse_unknown_environment(environment: Mapping[str, str]) -> None:
 
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
+    of_rule = rule_problem(problem)
     path = [str(part) for part in problem["loc"]]
     knob = ".".join(path) or "the configuration"
     more = f" ({error.error_count() - 1} more knobs are wrong as well.)" if error.error_count() > 1 else ""
+    if of_rule:
+        return f"{of_rule}.{more}"
     if problem["type"] == "extra_forbidden":
         return f"{knob} is no knob: config/config.yaml lists all of them.{more}"
     if problem["type"] == "value_error":
         return f"{problem['ctx']['error']}.{more}"
     section, name, field = _knob_at(path)
     variable = f" ({environment_name(section, name)})" if name else ""
-    secret = field is not None and field.annotation is SecretStr
+    secret = field is not None and SecretStr in (field.annotation, *get_args(field.annotation))
     value = "set to a value that is not shown" if secret else repr(problem["input"])
     allowed = describe_allowed(field) if field else "a section of knobs"
     return f"{knob}{variable} is {value}, but allowed is {allowed}.{more}"
@@ -480,32 +494,3 @@ def _knob_at(path: list[str]) -> tuple[str, str, FieldInfo | None]:
         if path[: len(whole)] == whole:
             return section, name, field
     return ".".join(path[:-1]), path[-1] if len(path) > 1 else "", None
-
-
-def describe_allowed(field: FieldInfo) -> str:
-    """What a field takes, in words: 'a whole number from 1 to 448', 'one of trim, slide'."""
-    if field.description:
-        return field.description
-    if choices := _choices(field.annotation):
-        several = get_origin(field.annotation) is tuple
-        return f"{'one or more' if several else 'one'} of {', '.join(choices)}"
-    kind = {int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}.get(_plain(field), "text")
-    bounds = {type(bound).__name__: bound for bound in field.metadata}
-    low = f"from {bounds['Ge'].ge}" if "Ge" in bounds else f"above {bounds['Gt'].gt}," if "Gt" in bounds else ""
-    high = f"to {bounds['Le'].le}" if "Le" in bounds else ""
-    return " ".join(part for part in (kind, low, high) if part)
-
-
-def _plain(field: FieldInfo) -> Any:
-    """The type of a field with an optional None taken off."""
-    if get_origin(field.annotation) in (Union, UnionType):
-        return next(kind for kind in get_args(field.annotation) if kind is not type(None))
-    return field.annotation
-
-
-def _choices(annotation: Any) -> list[str]:
-    if annotation is Interval:
-        return [interval.value for interval in Interval]
-    if get_origin(annotation) is Literal:
-        return [str(choice) for choice in get_args(annotation)]
-    return [choice for part in get_args(annotation) for choice in _choices(part)]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from services.cli.alerting import alerts
 from services.cli.alive import alive
 from services.cli.asking import cancel, forecast
 from services.cli.backtesting import backtest
@@ -110,6 +111,7 @@ for command in (
     workers,
     failed,
     doctor,
+    alerts,
     alive,
     completion,
 ):

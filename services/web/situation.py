@@ -17,7 +17,7 @@ from shared.errors import NotFoundError
 from shared.forecast_queue import ForecastQueue
 from shared.forecast_store import ForecastStore
 from shared.forecasts import Forecast, JobStatus, scheduled_forecast_id
-from shared.freshness import as_of, ingest_is_silent, is_stale, successor_due
+from shared.freshness import as_of, ingest_is_silent, is_stale, successor_due_ms
 from shared.kline_store import KlineStore, SeriesStatus, describe_missing_series
 from shared.klines import IngestedOrigin, Interval, utc
 from shared.redis_questions import Answers, Question
@@ -118,7 +118,7 @@ def _coming(queue: ForecastQueue, series: SeriesStatus | None, latest: Forecast 
 
 def freshness(situation: Situation, latest: Forecast, now_ms: int) -> Freshness:
     """How fresh the latest forecast of a series is. A recording's clock stands still, so it never grows old."""
-    series, due_ms, next_at = situation.series, successor_due(latest), next_update(situation, now_ms)
+    series, due_ms, next_at = situation.series, successor_due_ms(latest), next_update(situation, now_ms)
     if is_stale(series, latest, now_ms):
         since_ms = due_ms if due_ms <= now_ms or series is None else series.checked_at_ms
         reason = in_english(why_nothing_newer(situation, latest))

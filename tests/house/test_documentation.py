@@ -28,6 +28,8 @@ SET_BY_COMPOSE_OR_IMAGE = {
     "KRONOS_MODEL__LOCAL_DIR",
     "KRONOS_PUBLISH__FOLDER",
     "KRONOS_PUBLISH__GIT__ALLOW_OWN_REPOSITORY",  # no container holds a checkout
+    "KRONOS_ALERTS__CHANNELS",  # secrets, which one service alone is given
+    "KRONOS_ALERTS__CHANNEL_FILE",
     "KRONOS_DATA__RECORDED_FILE",  # a path of the person's machine, which no container sees
 }
 
@@ -63,12 +65,15 @@ def test_the_table_of_metrics_is_what_the_metrics_say() -> None:
 def test_compose_passes_every_knob_into_the_containers() -> None:
     compose = yaml.safe_load((PROJECT / "docker-compose.yml").read_text())
     expected = {environment_name(section, name) for section, name in KNOBS} - SET_BY_COMPOSE_OR_IMAGE
-    of_the_site = {name for name in expected if name.startswith("KRONOS_PUBLISH__")}
-    for service in ("ingest", "inference", "web"):
+    of_one = {
+        "publish": {name for name in expected if name.startswith("KRONOS_PUBLISH__")},  # the address may hold a token
+        "alerts": {"KRONOS_ALERTS__ENABLED"},
+    }
+    alone = set().union(*of_one.values())
+    for service in ("ingest", "inference", "web", *of_one):
         passed = set(compose["services"][service]["environment"])
-        assert expected - of_the_site <= passed
-        assert not of_the_site & passed  # they may hold a token
-    assert expected <= set(compose["services"]["publish"]["environment"])
+        assert expected - alone | of_one.get(service, set()) <= passed
+        assert not of_one["publish"] & passed or service == "publish"
 
 
 def test_torch_is_pinned_in_one_place() -> None:

@@ -19,6 +19,7 @@ from rq.utils import utcformat
 from services.cli.diagnosis import examine
 from services.cli.diagnosis.finding import Finding
 from services.web.situation import Stores
+from shared.alert_store import AlertStore
 from shared.settings import load_settings
 from tests.builders import START_MS, settings
 from tests.conftest import free_port, redis_server
@@ -270,6 +271,15 @@ def test_who_may_write_is_judged_by_what_the_page_would_start_with(look: Look, r
     assert (published.state, "published on 0.0.0.0:8000" in published.what) == ("wrong", True)
     assert look(**beyond, KRONOS_WEB__WRITE_TOKEN="secret")["access"].state == "warning"  # noqa: S106
     assert look(**beyond, KRONOS_WEB__WRITE_TOKEN=32 * "k")["access"].state == "ok"
+
+
+@pytest.mark.usefixtures("healthy")
+def test_where_people_want_to_be_told_somebody_must_watch(look: Look, redis: Redis) -> None:
+    assert "alerts" not in look()
+    nobody = look(KRONOS_ALERTS__ENABLED="true")["alerts"]
+    assert (nobody.state, "kronos-live alerts run" in (nobody.todo or "")) == ("warning", True)
+    AlertStore(redis).give_sign_of_life("elsewhere")
+    assert look(KRONOS_ALERTS__ENABLED="true")["alerts"].state == "ok"
 
 
 def test_it_writes_nothing_but_a_key_of_its_own_that_goes_by_itself(look: Look, redis: Redis) -> None:

@@ -11,6 +11,7 @@ from redis import Redis
 
 from services.cli.diagnosis.finding import Finding, wrong
 from services.cli.diagnosis.of_access import examine_access
+from services.cli.diagnosis.of_alerts import examine_alerts
 from services.cli.diagnosis.of_checkpoint import examine_checkpoint, examine_loaded_models
 from services.cli.diagnosis.of_clocks import examine_redis_clock, examine_venue_clock
 from services.cli.diagnosis.of_redis import examine_redis
@@ -56,3 +57,4 @@ def _house(redis: Redis, settings: Settings, now_ms: int) -> Iterator[Finding]:
     yield from examine_loaded_models(workers)
     yield from examine_queue(queue, settings, now_ms)
     yield from examine_series(klines, forecasts, settings.data.all_series, now_ms)
+    yield from examine_alerts(redis, settings.alerts)

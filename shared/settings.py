@@ -172,6 +172,7 @@ QueueName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,40}$", description="1 t
 
 Lane = Literal["light", "heavy"]
 LANES: tuple[Lane, ...] = get_args(Lane)
+BACKTESTS = "-backtests"  # how the names of their queues end
 
 
 class QueueSettings(Section):
@@ -208,7 +209,7 @@ class QueueSettings(Section):
 
     def backtests_in(self, lane: Lane) -> str:
         """The name of the queue of a lane's backtests, which workers take from when no forecast waits."""
-        return f"{self.forecasts_in(lane)}-backtests"
+        return self.forecasts_in(lane) + BACKTESTS
 
     @model_validator(mode="after")
     def _ingest_has_a_queue_of_its_own(self) -> QueueSettings:

@@ -16,6 +16,7 @@ from shared.klines import Interval, utc
 from shared.prices import price
 from shared.queue_overview import LoadedModel, WorkerStatus
 from shared.record_tables import Rows
+from shared.settings import BACKTESTS
 
 
 def show_forecast(done: Forecast) -> None:
@@ -96,7 +97,7 @@ def show_workers(workers: Sequence[WorkerStatus]) -> None:
         table.add_row(
             one.name,
             "SILENT" if one.silent else one.state,
-            ", ".join(one.queues) or "not told",
+            "\n".join(name for name in one.queues if not name.endswith(BACKTESTS)) or "not told",
             ", ".join(one.jobs) or "nothing",
             _model_in_words(one.model),
             ", ".join((one.model.device, one.model.dtype, one.model.kernels)) if one.model else "not told",

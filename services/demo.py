@@ -6,23 +6,19 @@ demo's folder and on no port, so nothing else on the machine can meet it.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from honcho.environ import parse_procfile
 from honcho.manager import Manager
 from honcho.printer import Printer
 
-from services.local_redis import redis_server_binary
+from services.local_redis import alone_in, redis_server_binary, socket_for
 from shared.errors import KronosLiveError, SettingsError
 from shared.forecast_store import ForecastStore
 from shared.forecasts import Forecast
@@ -32,7 +28,9 @@ from shared.settings import Settings, load_settings
 
 PROJECT = Path(__file__).resolve().parent.parent
 REDIS = "redis"  # its name in the Procfile
-LONGEST_SOCKET_PATH = 100  # the kernel takes 107 bytes
+ANOTHER_FOLDER = (
+    "end it first, or choose another folder with DEMO_FOLDER, as in `make demo DEMO_PORT=8010 DEMO_FOLDER=.demo-2`"
+)
 
 
 class HouseManager(Manager):
@@ -76,8 +74,7 @@ def run_demo(folder: Path, port: int) -> int:
     """
     _refuse_taken_port(port)
     folder = folder.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    with _alone_in(folder), _socket_for(folder) as redis_socket:
+    with alone_in(folder, ANOTHER_FOLDER), socket_for(folder) as redis_socket:
         os.environ.update(
             KRONOS_REDIS__URL=f"unix://{redis_socket}",
             KRONOS_WEB__HOST="127.0.0.1",
@@ -119,31 +116,6 @@ def _refuse_taken_port(port: int) -> None:
                 f"Port {port} on 127.0.0.1 cannot be used for the page ({error}): "
                 f"choose another with DEMO_PORT, as in `make demo DEMO_PORT=8010`."
             ) from None
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Hold the folder: two Redis servers on the same files would spoil them. Raises SettingsError."""
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SettingsError(
-                f"Another demo uses {folder}: end it first, or choose another folder with DEMO_FOLDER, "
-                f"as in `make demo DEMO_PORT=8010 DEMO_FOLDER=.demo-2`."
-            ) from None
-        yield
-
-
-@contextmanager
-def _socket_for(folder: Path) -> Iterator[Path]:
-    """The socket's place: in the demo's folder, else in a short temporary one, since socket paths are limited."""
-    path = folder / "redis.sock"
-    if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
-        yield path
-    else:
-        with tempfile.TemporaryDirectory(prefix="kronos-") as short:
-            yield Path(short) / "redis.sock"
 
 
 def _announce_first_forecast(settings: Settings, port: int, redis_socket: Path) -> None:

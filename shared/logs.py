@@ -55,10 +55,12 @@ def _naming(service: str) -> structlog.typing.Processor:
     return name
 
 
-def quiet_logs() -> None:
-    """For a command that a person runs: warnings alone, in lines on standard error, apart from the command's own words."""
+def quiet_logs(least: int = logging.WARNING) -> None:
+    """For a command that a person runs: warnings alone, or what is as grave as `least`, in lines on standard error, apart from
+    the command's own words.
+    """
     structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        wrapper_class=structlog.make_filtering_bound_logger(least),
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # as it is now, which a progress bar may replace
     )
 

@@ -304,7 +304,7 @@ def load_settings(config_file: Path | None = None) -> Settings:
 
     Raises SettingsError with one line that names knob, value and what is allowed.
     """
-    chosen = config_file or (Path(named) if (named := os.environ.get("KRONOS_CONFIG")) else None)
+    chosen = _users_file(config_file)
     values = _read_yaml(DEFAULT_CONFIG)
     for section, knobs in (_read_yaml(chosen) if chosen else {}).items():
         known = values.get(section)
@@ -314,6 +314,19 @@ def load_settings(config_file: Path | None = None) -> Settings:
         return Settings(**values)
     except ValidationError as error:
         raise SettingsError(_first_problem(error)) from None
+
+
+def is_told(section: str, knob: str, config_file: Path | None = None) -> bool:
+    """Whether somebody has set a knob, to its default or not: in the environment, or in the file that `load_settings` reads."""
+    if environment_name(section, knob) in {name.upper() for name in os.environ}:
+        return True
+    chosen = _users_file(config_file)
+    told = (_read_yaml(chosen) if chosen else {}).get(section)
+    return isinstance(told, dict) and knob in told
+
+
+def _users_file(config_file: Path | None) -> Path | None:
+    return config_file or (Path(named) if (named := os.environ.get("KRONOS_CONFIG")) else None)
 
 
 def knobs() -> Iterator[tuple[str, str, FieldInfo]]:

@@ -63,6 +63,18 @@ def service(command: str, environment: Mapping[str, str], folder: Path) -> Itera
             process.wait(timeout=10)
 
 
+def processes_with(mark: str) -> list[str]:
+    """Command lines of the processes that carry `mark` (NAME=value) in their environment, wherever they have moved."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark.encode() in (folder / "environ").read_bytes().split(b"\0"):
+                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:
+            continue
+    return found
+
+
 def eventually(read: Callable[[], object], seconds: float, explain: Callable[[], str] = str) -> None:
     """Return once `read` gives something true; fail after `seconds` (times PATIENCE), with what `explain` says."""
     deadline = time.monotonic() + seconds * PATIENCE

@@ -13,6 +13,7 @@ from services.cli.backtesting import backtest
 from services.cli.common import errors_in_one_line
 from services.cli.completion import completion
 from services.cli.doctor import doctor
+from services.cli.once import once
 from services.cli.past_klines import klines
 from services.cli.reading import list_forecasts, open_page, show, status, workers
 from services.cli.records import ledger, outcome, track_record
@@ -89,6 +90,7 @@ def demo(port: int, folder: Path) -> None:
 
 
 for command in (
+    once,
     forecast,
     cancel,
     list_forecasts,

@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from services.web.situation import forecast_labels
 from shared.forecasts import Band, Forecast, band_name
 from shared.kline_store import Followed
 from shared.klines import CLOSE, HIGH, LOW, OPEN, VOLUME, KlineWindow
+from shared.labels import forecast_labels
 from shared.outcome import NOTHING, steps_of
 from shared.statistics import Floats
 

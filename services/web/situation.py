@@ -19,7 +19,7 @@ from shared.forecast_store import ForecastStore
 from shared.forecasts import Forecast, JobStatus, scheduled_forecast_id
 from shared.freshness import GRACE_MS, as_of, ingest_is_silent
 from shared.kline_store import KlineStore, SeriesStatus, describe_missing_series
-from shared.klines import IngestedOrigin, Interval, Origin, utc
+from shared.klines import IngestedOrigin, Interval, utc
 from shared.redis_questions import Answers, Question
 
 
@@ -190,23 +190,6 @@ def _what_holds_up(situation: Situation) -> list[Saying]:
         case JobStatus(position=position):
             sayings.append(Saying("why.queued", {"position": position or 0}))
     return sayings
-
-
-def labels(origin: Origin, model_source: str) -> list[str]:
-    """What must never be overlooked about a forecast; empty where klines are live and the model is as configured."""
-    by_origin = {
-        "live": [],
-        "recorded": ["RECORDED DATA"],
-        "simulated": ["SIMULATED DATA"],
-        "uploaded": ["UPLOADED DATA"],
-    }
-    return [*by_origin[origin], *(["BUNDLED MODEL"] if model_source == "bundled" else [])]
-
-
-def forecast_labels(forecast: Forecast) -> list[str]:
-    """The same of a forecast; one whose klines were fetched for it alone is followed by no newer one."""
-    once = ["FETCHED ONCE"] if forecast.request.fetched_by else []
-    return [*labels(forecast.provenance.origin, forecast.provenance.model.source), *once]
 
 
 def _moment(at_ms: int) -> datetime:

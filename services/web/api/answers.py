@@ -7,9 +7,10 @@ from pydantic import BaseModel
 
 from services.web.api.contracts import ForecastAnswer
 from services.web.conditional import conditional
-from services.web.situation import Stores, forecast_labels
+from services.web.situation import Stores
 from shared.errors import NotFoundError
 from shared.forecasts import Forecast, JobStatus
+from shared.labels import forecast_labels
 
 
 def finished(forecast: Forecast) -> ForecastAnswer:

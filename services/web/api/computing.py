@@ -27,9 +27,10 @@ from services.web.outcomes import (
     touches,
     usable_paths,
 )
-from services.web.situation import Stores, forecast_labels
+from services.web.situation import Stores
 from shared.errors import RequestError
 from shared.forecasts import Band, Forecast, QuantileLine
+from shared.labels import forecast_labels
 from shared.statistics import Floats, quantile_band, quantile_lines
 
 EVENTS = ("above", "below", "touch", "low", "high", "return_above", "return_below")

@@ -21,9 +21,10 @@ from services.web.api.contracts import (
 )
 from services.web.conditional import conditional
 from services.web.path_formats import json_rows, parquet, quantile_rows, single_path
-from services.web.situation import Stores, forecast_labels
+from services.web.situation import Stores
 from shared.errors import NotFoundError
 from shared.forecasts import Forecast
+from shared.labels import forecast_labels
 
 PARQUET = "application/vnd.apache.parquet"
 

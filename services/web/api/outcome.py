@@ -11,7 +11,8 @@ from services.web.api.answers import json_answer, load_finished
 from services.web.api.contracts import ForecastPath, OutcomeAnswer, problems
 from services.web.languages import in_english
 from services.web.realised import realised
-from services.web.situation import Stores, forecast_labels
+from services.web.situation import Stores
+from shared.labels import forecast_labels
 from shared.outcome import ledger_of, outcome_of
 
 

@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.web.situation import Situation, freshness, labels, next_update, why_no_forecast
+from services.web.situation import Situation, freshness, next_update, why_no_forecast
 from shared.forecasts import Forecast, JobStatus
 from shared.freshness import GRACE_MS
 from shared.kline_store import SeriesStatus
 from shared.klines import Interval, KlineWindow, Origin
+from shared.labels import labels
 from tests.builders import finished_forecast, forecast_request, kline_window
 
 HOUR_MS = Interval.H1.ms

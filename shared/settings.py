@@ -1,4 +1,4 @@
-"""Settings: config/config.yaml, then a file of the user's, then the environment, as frozen models.
+"""Settings: config/config.yaml, then a profile, then a file of the user's, then the environment, as frozen models.
 
 Read once at an entry point by `load_settings` and handed on from there; nothing else reads the environment. A knob that
 is unknown, of the wrong type or out of range raises SettingsError with one line that names it.
@@ -21,11 +21,12 @@ from shared.errors import SettingsError
 from shared.klines import Interval
 
 DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "config" / "config.yaml"
+PROFILES = DEFAULT_CONFIG.parent / "profiles"  # one file each, which holds what differs from the defaults
 ENV_PREFIX = "KRONOS_"
 ENV_DELIMITER = "__"
 
-# Other variables of ours: the file, the tests, and what docker-compose.yml alone reads, as do those with its prefix.
-NOT_KNOBS = {"KRONOS_CONFIG", "KRONOS_REQUIRE", "KRONOS_PUBLISH", "KRONOS_EXTRAS"}
+# Other variables of ours: the profile, the file, the tests, and what docker-compose.yml alone reads, as do those with its prefix.
+NOT_KNOBS = {"KRONOS_PROFILE", "KRONOS_CONFIG", "KRONOS_REQUIRE", "KRONOS_PUBLISH", "KRONOS_EXTRAS"}
 COMPOSE_PREFIX = "KRONOS_COMPOSE_"
 
 SHORTEST_HISTORY = 64  # candles: no model is asked with fewer, and `overflow: trim` always leaves it as many
@@ -300,15 +301,15 @@ def longest_horizon(max_context: int, overflow: Overflow) -> int:
 
 
 def load_settings(config_file: Path | None = None) -> Settings:
-    """Read the defaults, then `config_file` (else the file that KRONOS_CONFIG names), then the environment.
+    """Read the defaults, then the profile that KRONOS_PROFILE names, then `config_file` (else the file that KRONOS_CONFIG names),
+    then the environment.
 
     Raises SettingsError with one line that names knob, value and what is allowed.
     """
-    chosen = _users_file(config_file)
     values = _read_yaml(DEFAULT_CONFIG)
-    for section, knobs in (_read_yaml(chosen) if chosen else {}).items():
-        known = values.get(section)
-        values[section] = {**known, **knobs} if isinstance(known, dict) and isinstance(knobs, dict) else knobs
+    for file in (_chosen_profile(), _users_file(config_file)):
+        if file:
+            values = _overlaid(values, _read_yaml(file))
     _refuse_unknown_environment(os.environ)
     try:
         return Settings(**values)
@@ -323,6 +324,29 @@ def is_told(section: str, knob: str, config_file: Path | None = None) -> bool:
     chosen = _users_file(config_file)
     told = (_read_yaml(chosen) if chosen else {}).get(section)
     return isinstance(told, dict) and knob in told
+
+
+def profiles() -> list[str]:
+    """The names that KRONOS_PROFILE takes."""
+    return sorted(file.stem for file in PROFILES.glob("*.yaml"))
+
+
+def _chosen_profile() -> Path | None:
+    name = os.environ.get("KRONOS_PROFILE")
+    if not name:
+        return None
+    if name not in profiles():
+        raise SettingsError(f"KRONOS_PROFILE is {name!r}, but allowed is one of {', '.join(profiles())}, or none.")
+    return PROFILES / f"{name}.yaml"
+
+
+def _overlaid(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """The knobs of `over` in place of those of `values`, section by section."""
+    merged = dict(values)
+    for section, named in over.items():
+        known = merged.get(section)
+        merged[section] = {**known, **named} if isinstance(known, dict) and isinstance(named, dict) else named
+    return merged
 
 
 def _users_file(config_file: Path | None) -> Path | None:

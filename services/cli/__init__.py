@@ -27,8 +27,9 @@ def main() -> None:
     """Probabilistic kline forecasts with the Kronos foundation model.
 
     Three services meet in Redis: `ingest` fetches klines and enqueues a forecast each time a candle closes, any number
-    of `worker`s compute them, `web` shows them. Settings come from config/config.yaml, from the file that KRONOS_CONFIG
-    names, and from the environment (KRONOS_DATA__SYMBOL=ETHUSDT).
+    of `worker`s compute them, `web` shows them. Settings come from config/config.yaml, from the profile that KRONOS_PROFILE
+    names (development, production), from the file that KRONOS_CONFIG names, and from the environment
+    (KRONOS_DATA__SYMBOL=ETHUSDT).
 
     \b
     A command ends with 0 when all is well, else with

@@ -19,6 +19,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from shared.errors import SettingsError
 from shared.klines import Interval
+from shared.logs import warn_before_logs
+from shared.original_config import Knob, is_original, translate
 
 DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "config" / "config.yaml"
 PROFILES = DEFAULT_CONFIG.parent / "profiles"  # one file each, which holds what differs from the defaults
@@ -302,19 +304,34 @@ def longest_horizon(max_context: int, overflow: Overflow) -> int:
 
 def load_settings(config_file: Path | None = None) -> Settings:
     """Read the defaults, then the profile that KRONOS_PROFILE names, then `config_file` (else the file that KRONOS_CONFIG names),
-    then the environment.
+    then the environment. The user's file may have the original demo's form; what it says that has no meaning here is told in
+    a warning.
 
     Raises SettingsError with one line that names knob, value and what is allowed.
     """
     values = _read_yaml(DEFAULT_CONFIG)
-    for file in (_chosen_profile(), _users_file(config_file)):
-        if file:
-            values = _overlaid(values, _read_yaml(file))
+    if profile := _chosen_profile():
+        values = _overlaid(values, _read_yaml(profile))
+    spelled: dict[Knob, str] = {}
+    unused: dict[str, str] = {}
+    if chosen := _users_file(config_file):
+        theirs = _read_yaml(chosen)
+        if is_original(theirs):
+            ours = {(section, name) for section, name, _ in knobs()}
+            translated = translate(theirs, ours, values["data"]["forecast_horizon"], chosen)
+            theirs, spelled, unused = translated.sections, translated.spelled, translated.unused
+        values = _overlaid(values, theirs)
     _refuse_unknown_environment(os.environ)
+    told_by_environment = {name.upper() for name in os.environ}
     try:
-        return Settings(**values)
+        settings = Settings(**values)
     except ValidationError as error:
-        raise SettingsError(_first_problem(error)) from None
+        from_file = {knob: name for knob, name in spelled.items() if environment_name(*knob) not in told_by_environment}
+        raise SettingsError(_first_problem(error, from_file)) from None
+    if unused:
+        keys = "; ".join(f"{key}: {why}" for key, why in unused.items())
+        warn_before_logs(settings.logs, "config_keys_unused", file=str(chosen), keys=keys)
+    return settings
 
 
 def is_told(section: str, knob: str, config_file: Path | None = None) -> bool:
@@ -393,7 +410,8 @@ def _refuse_unknown_environment(environment: Mapping[str, str]) -> None:
             raise SettingsError(f"The environment sets {name}, which is no knob: config/config.yaml lists all of them.")
 
 
-def _first_problem(error: ValidationError) -> str:
+def _first_problem(error: ValidationError, spelled: Mapping[Knob, str]) -> str:
+    """In one sentence; `spelled` are knobs that the user's file names in its own way."""
     problem = error.errors()[0]
     path = [str(part) for part in problem["loc"]]
     knob = ".".join(path) or "the configuration"
@@ -404,6 +422,8 @@ def _first_problem(error: ValidationError) -> str:
         return f"{problem['ctx']['error']}.{more}"
     field = next((f for section, name, f in knobs() if path[:2] == [section, name]), None)
     variable = f" ({environment_name(path[0], path[1])})" if len(path) > 1 else ""
+    if len(path) > 1 and (theirs := spelled.get((path[0], path[1]), knob)) != knob:
+        knob, variable = theirs, f" ({knob} here)"
     secret = field is not None and field.annotation is SecretStr
     value = "set to a value that is not shown" if secret else repr(problem["input"])
     allowed = describe_allowed(field) if field else "a section of knobs"

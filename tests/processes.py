@@ -63,13 +63,16 @@ def service(command: str, environment: Mapping[str, str], folder: Path) -> Itera
             process.wait(timeout=10)
 
 
-def processes_with(mark: str) -> list[str]:
-    """Command lines of the processes that carry `mark` (NAME=value) in their environment, wherever they have moved."""
+def processes_of(mark: str, folder: Path) -> list[str]:
+    """Command lines of the processes that carry `mark` (NAME=value) in their environment, wherever they have moved, and of those
+    that work in `folder`: Redis writes its title over its environment.
+    """
     found = []
-    for folder in Path("/proc").glob("[0-9]*"):
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            if mark.encode() in (folder / "environ").read_bytes().split(b"\0"):
-                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+            marked = mark.encode() in (process / "environ").read_bytes().split(b"\0")
+            if marked or (process / "cwd").readlink().is_relative_to(folder.resolve()):
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
         except OSError:
             continue
     return found

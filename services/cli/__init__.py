@@ -17,6 +17,7 @@ from services.cli.once import once
 from services.cli.past_klines import klines
 from services.cli.reading import list_forecasts, open_page, show, status, workers
 from services.cli.records import ledger, outcome, track_record
+from services.cli.running import run as run_services
 from services.cli.training import fine_tune, train
 from shared.settings import load_settings
 
@@ -92,6 +93,7 @@ def demo(port: int, folder: Path) -> None:
 
 for command in (
     once,
+    run_services,
     forecast,
     cancel,
     list_forecasts,

@@ -18,7 +18,7 @@ from uuid import uuid4
 import pytest
 
 from tests.conftest import PROJECT, free_port
-from tests.processes import eventually, processes_with
+from tests.processes import eventually, processes_of
 
 STARTS_WITHIN_S = 30
 
@@ -28,6 +28,7 @@ class Demo:
 
     def __init__(self, folder: Path, port: int) -> None:
         self.port = port
+        self._folder = folder
         self.mark = f"DEMO_TEST_MARK={uuid4().hex}"
         nowhere = f"http://127.0.0.1:{free_port()}"
         name, value = self.mark.split("=")
@@ -87,7 +88,7 @@ class Demo:
 
     def survivors(self) -> list[str]:
         """Processes of this demo that still live."""
-        return processes_with(self.mark)
+        return processes_of(self.mark, self._folder)
 
 
 @pytest.fixture

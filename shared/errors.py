@@ -16,6 +16,7 @@
     ├── AlreadyEndedError        what is to be cancelled has finished or failed before (HTTP 409)
     ├── StillAnsweringError      the same request is being carried out already (HTTP 409)
     ├── ForecastCancelledError   somebody has cancelled the forecast that is being worked on
+    ├── PublishError             the static site cannot be written, or its history not kept
     ├── ServiceError             a Kronos Live service does not answer its client, or not as it should
     └── StoreUnavailableError    Redis does not answer
 
@@ -99,6 +100,10 @@ class StillAnsweringError(KronosLiveError):
 
 class ForecastCancelledError(KronosLiveError):
     permanent = True
+
+
+class PublishError(KronosLiveError):
+    pass
 
 
 class ServiceError(KronosLiveError):

@@ -1,10 +1,11 @@
-"""How fresh a series is at a moment: as ingest said last, or stale where its next word is overdue.
+"""How fresh a series and its latest forecast are at a moment: as ingest said last, or stale where its next word is overdue.
 
 Pure: the moment is handed in. A recording's clock stands still, so it never grows old.
 """
 
 from __future__ import annotations
 
+from shared.forecasts import Forecast
 from shared.kline_store import SeriesStatus
 from shared.klines import utc
 
@@ -31,3 +32,14 @@ def too_old_to_forecast(series: SeriesStatus, now_ms: int) -> bool:
         return False
     closed_ms = series.last_open_time_ms + series.interval.ms
     return now_ms > closed_ms + CANDLES_MISSED * series.interval.ms + GRACE_MS
+
+
+def successor_due_ms(latest: Forecast) -> int:
+    """The close of the first candle that a forecast does not know, UTC ms."""
+    return latest.last_open_time_ms + 2 * latest.request.interval.ms
+
+
+def is_stale(series: SeriesStatus | None, latest: Forecast, now_ms: int) -> bool:
+    """Whether the latest forecast of a series should have been followed by another, or its klines are stale."""
+    overdue = latest.provenance.origin != "recorded" and now_ms > successor_due_ms(latest) + GRACE_MS
+    return overdue or (series is not None and series.state == "stale")

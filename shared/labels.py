@@ -1,4 +1,4 @@
-"""What must never be overlooked about a forecast, in capitals: the same words on the page, in answers and in files. Pure."""
+"""What must never be overlooked about a forecast, in the words that every page, file and picture uses. Pure."""
 
 from __future__ import annotations
 

@@ -42,6 +42,7 @@ ITS_SECTIONS: dict[str, str] = {
     "logging": "see logs.level",
     "validation": "figures are computed once, and tests check them",
 }
+READ = ("model", "sampling", "data")
 ITS_ALONE: Set[Knob] = {*RENAMED, MULTIPLIER, *WITHOUT_MEANING}
 
 
@@ -67,14 +68,14 @@ def translate(sections: Mapping[str, Any], ours: Set[Knob], default_horizon: Any
 
     Raises SettingsError where the file says one thing in both spellings, or a multiplier is none.
     """
-    known_sections = {section for section, _ in ours}
+    known_sections = {section.partition(".")[0] for section, _ in ours}
     translated: dict[str, Any] = {}
     spelled: dict[Knob, str] = {}
     unused: dict[str, str] = {}
     for section, keys in sections.items():
         if section not in known_sections:
             unused[section] = ITS_SECTIONS.get(section, "there is no such section here")
-        elif not isinstance(keys, dict):
+        elif section not in READ or not isinstance(keys, dict):
             translated[section] = keys
         else:
             translated[section] = _section(section, keys, ours, spelled, unused, file)

@@ -27,7 +27,7 @@ MACHINE_ID_FILES = (Path("/proc/sys/kernel/random/boot_id"), Path("/etc/machine-
 # RQ keeps a killed worker in its list, but lets its registration expire.
 _REGISTERED = """
 local alive = {}
-for _, key in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+for _, key in ipairs(redis.call('SUNION', unpack(KEYS))) do
   if redis.call('EXISTS', key) == 1 then alive[#alive + 1] = key end
 end
 return alive
@@ -67,10 +67,10 @@ def is_gone(name: str, own_name: str) -> bool:
     return other.process == own.process or not Path("/proc", other.process).exists()
 
 
-def names_question(queue_name: str) -> Question[list[str]]:
-    """The names of a queue's workers whose registration in Redis is alive."""
+def names_question(*queue_names: str) -> Question[list[str]]:
+    """The names of the workers of one queue or several whose registration in Redis is alive."""
     return Question(
-        (("EVAL", _REGISTERED, 1, WORKERS_BY_QUEUE_KEY % queue_name),),
+        (("EVAL", _REGISTERED, len(queue_names), *(WORKERS_BY_QUEUE_KEY % name for name in queue_names)),),
         lambda replies: sorted(_name(key) for key in replies[0]),
     )
 

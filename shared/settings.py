@@ -7,20 +7,31 @@ is unknown, of the wrong type or out of range raises SettingsError with one line
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from shared.alert_channels import MOST_CHANNELS, AddressesAsWritten, refuse_what_is_no_address
+from shared.alert_rules import (
+    LONGEST_COOL_DOWN_S,
+    MOST_RULES,
+    RULES_IN_WORDS,
+    AlertRule,
+    RulesAsWritten,
+    refuse_twins,
+    rule_problem,
+)
 from shared.errors import SettingsError
 from shared.klines import Interval
 from shared.logs import warn_before_logs
 from shared.original_config import Knob, is_original, translate
+from shared.setting_kinds import CommaSeparated, Section, SeriesName, describe_allowed
 
 DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "config" / "config.yaml"
 PROFILES = DEFAULT_CONFIG.parent / "profiles"  # one file each, which holds what differs from the defaults
@@ -28,7 +39,7 @@ ENV_PREFIX = "KRONOS_"
 ENV_DELIMITER = "__"
 
 # Other variables of ours: the profile, the file, the tests, and what docker-compose.yml alone reads, as do those with its prefix.
-NOT_KNOBS = {"KRONOS_PROFILE", "KRONOS_CONFIG", "KRONOS_REQUIRE", "KRONOS_PUBLISH", "KRONOS_EXTRAS"}
+NOT_KNOBS = {"KRONOS_PROFILE", "KRONOS_CONFIG", "KRONOS_REQUIRE", "KRONOS_EXTRAS"}
 COMPOSE_PREFIX = "KRONOS_COMPOSE_"
 
 SHORTEST_HISTORY = 64  # candles: no model is asked with fewer, and `overflow: trim` always leaves it as many
@@ -51,23 +62,6 @@ class Series(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.symbol} {self.interval}"
-
-
-SeriesName = Annotated[str, Field(pattern=rf"^[A-Z0-9]{{2,20}}:({'|'.join(Interval)})$")]
-
-
-def _split(value: object) -> object:
-    """In the environment a list is written with commas: binance,okx."""
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-
-
-CommaSeparated = BeforeValidator(_split)
-
-
-class Section(BaseModel):
-    """A part of the settings: closed to unknown keys, and never changed after the start."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 class ModelSettings(Section):
@@ -179,29 +173,56 @@ class RedisSettings(Section):
 QueueName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,40}$", description="1 to 40 of a-z, 0-9, _ and -")]
 
 
+Lane = Literal["light", "heavy"]
+LANES: tuple[Lane, ...] = get_args(Lane)
+
+
 class QueueSettings(Section):
+    """What waits for workers waits in two lanes by its model, each a queue of RQ, so that GPUs can be kept for large ones."""
+
     name: QueueName
     ingest_name: QueueName
+    heavy_models: Annotated[tuple[ModelName, ...], CommaSeparated] = Field(
+        description=f"none, one or more of {', '.join(MODEL_NAMES)}"
+    )
     job_timeout: int = Field(ge=10, le=86_400)
     retries: int = Field(ge=0, le=10)
     failure_ttl: int = Field(ge=60, le=2_592_000)
 
     @property
-    def backtest_name(self) -> str:
-        """The queue of backtests, which workers take from when no forecast waits."""
-        return f"{self.name}-backtests"
+    def lanes(self) -> tuple[Lane, ...]:
+        """Those that anything is led to."""
+        return LANES if self.heavy_models else ("light",)
+
+    def lane_of(self, model: str) -> Lane:
+        """The lane that forecasts of a model wait in."""
+        return "heavy" if model in self.heavy_models else "light"
+
+    def forecasts_in(self, lane: Lane) -> str:
+        """The name of the queue that a lane's forecasts wait in."""
+        return self.name if lane == "light" else f"{self.name}-heavy"
+
+    def backtests_in(self, lane: Lane) -> str:
+        """The name of the queue of a lane's backtests, which workers take from when no forecast waits."""
+        return f"{self.forecasts_in(lane)}-backtests"
 
     @model_validator(mode="after")
-    def _two_queues(self) -> QueueSettings:
-        if self.ingest_name in (self.name, self.backtest_name):
+    def _ingest_has_a_queue_of_its_own(self) -> QueueSettings:
+        taken = [name for lane in LANES for name in (self.forecasts_in(lane), self.backtests_in(lane))]
+        if self.ingest_name in taken:
             raise ValueError(
-                f"queue.ingest_name is {self.ingest_name}, but allowed is neither queue.name nor {self.backtest_name}, which "
+                f"queue.ingest_name is {self.ingest_name}, but allowed is none of {', '.join(taken)}, which forecasts and "
                 f"backtests wait in: workers must not take what ingest is to fetch"
             )
         return self
 
 
 class WorkerSettings(Section):
+    serves: Annotated[tuple[Lane, ...], CommaSeparated] = Field(
+        min_length=1,
+        max_length=len(LANES),
+        description="light, heavy, or both with a comma, the one to go first in front",
+    )
     threads: int = Field(ge=0, le=256)
     forecasts_at_once: int = Field(ge=0, le=256)
 
@@ -223,7 +244,56 @@ class WebSettings(Section):
     request_seconds: int = Field(ge=1, le=600)
     write_token: SecretStr
     proxies: int = Field(ge=0, le=8)
-    public: bool | Auto = Field(description="true, false, or auto for whether web.host is beyond this machine")
+    public: bool | Auto = Field(
+        description="true, false, or auto for whether web.published, or else web.host, is beyond this machine"
+    )
+    published: str = Field(
+        pattern=r"^(([\w.-]+|\[[0-9a-fA-F:.]+\]):)?\d{1,5}$|^$",
+        description="nothing, a port, or host:port, as in 127.0.0.1:8000",
+    )
+
+
+BRANCH = r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,98}[A-Za-z0-9_])?$"
+# What git takes for an address, without those forms of it that are options, or that start programs.
+REPOSITORY = re.compile(r"(https?|ssh|git|file)://[^\s]+|[\w.+-]+@[\w.-]+:[^\s]+|[\w./~][^:\n]*")
+
+
+class GitSettings(Section):
+    """Where updates of the static site go, each as a commit."""
+
+    enabled: bool
+    repository: SecretStr  # it may carry a password
+    branch: str = Field(pattern=BRANCH, description="the name of a branch, such as gh-pages")
+    push: bool
+    author: str = Field(
+        pattern=r"^[^<>\n\x00]{1,80} <[^<>\s\x00]{1,120}>$",
+        description="a name and an address, as Name <name@example.com>",
+    )
+    keep_updates: int = Field(ge=0, le=1000)
+    allow_own_repository: bool
+
+    @model_validator(mode="after")
+    def _addresses_can_be_used(self) -> GitSettings:
+        address = self.repository.get_secret_value()
+        if address and not REPOSITORY.fullmatch(address):
+            raise ValueError(
+                "publish.git.repository is set to a value that is not shown, but allowed is an address that begins with "
+                "https://, ssh:// or file://, one such as git@example.com:name/site.git, or a path"
+            )
+        if any(part in self.branch for part in ("..", "//", "/.")) or self.branch.endswith(".lock"):
+            raise ValueError(f"publish.git.branch is {self.branch!r}, but git allows no branch of that name")
+        if self.push and not address:
+            raise ValueError(
+                "publish.git.push is true, but publish.git.repository is empty: name where to push, or set publish.git.push to "
+                "false"
+            )
+        return self
+
+
+class PublishSettings(Section):
+    enabled: bool
+    folder: Path
+    git: GitSettings
 
 
 class MetricsSettings(Section):
@@ -231,6 +301,23 @@ class MetricsSettings(Section):
     host: str = Field(min_length=1)
     ingest_port: int = Field(ge=0, le=65_535)
     worker_port: int = Field(ge=0, le=65_535)
+
+
+class AlertSettings(Section):
+    enabled: bool
+    rules: Annotated[tuple[AlertRule, ...], RulesAsWritten] = Field(max_length=MOST_RULES, description=RULES_IN_WORDS)
+    holds_for: int = Field(ge=0, le=86_400)
+    cool_down: int = Field(ge=0, le=LONGEST_COOL_DOWN_S)
+    channels: Annotated[tuple[SecretStr, ...], AddressesAsWritten] = Field(
+        max_length=MOST_CHANNELS, description=f"a list of at most {MOST_CHANNELS} addresses of apprise"
+    )
+    channel_file: str
+    page_url: str = Field(
+        pattern=r"^(https?://[^\s/][^\s]*)?$", description="an address that begins with http:// or https://, or nothing"
+    )
+
+    _no_twins = field_validator("rules", mode="after")(refuse_twins)
+    _addresses = field_validator("channels", mode="after")(refuse_what_is_no_address)
 
 
 class LogSettings(Section):
@@ -261,7 +348,9 @@ class Settings(BaseSettings):
     calibration: CalibrationSettings
     retention: RetentionSettings
     web: WebSettings
+    publish: PublishSettings
     metrics: MetricsSettings
+    alerts: AlertSettings
     logs: LogSettings
 
     @classmethod
@@ -311,7 +400,7 @@ def load_settings(config_file: Path | None = None) -> Settings:
     """
     values = _read_yaml(DEFAULT_CONFIG)
     if profile := _chosen_profile():
-        values = _overlaid(values, _read_yaml(profile))
+        values = _laid_over(values, _read_yaml(profile))
     spelled: dict[Knob, str] = {}
     unused: dict[str, str] = {}
     if chosen := _users_file(config_file):
@@ -320,7 +409,7 @@ def load_settings(config_file: Path | None = None) -> Settings:
             ours = {(section, name) for section, name, _ in knobs()}
             translated = translate(theirs, ours, values["data"]["forecast_horizon"], chosen)
             theirs, spelled, unused = translated.sections, translated.spelled, translated.unused
-        values = _overlaid(values, theirs)
+        values = _laid_over(values, theirs)
     _refuse_unknown_environment(os.environ)
     told_by_environment = {name.upper() for name in os.environ}
     try:
@@ -357,29 +446,39 @@ def _chosen_profile() -> Path | None:
     return PROFILES / f"{name}.yaml"
 
 
-def _overlaid(values: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """The knobs of `over` in place of those of `values`, section by section."""
-    merged = dict(values)
-    for section, named in over.items():
-        known = merged.get(section)
-        merged[section] = {**known, **named} if isinstance(known, dict) and isinstance(named, dict) else named
-    return merged
-
-
 def _users_file(config_file: Path | None) -> Path | None:
     return config_file or (Path(named) if (named := os.environ.get("KRONOS_CONFIG")) else None)
 
 
 def knobs() -> Iterator[tuple[str, str, FieldInfo]]:
-    """Every knob as (section, name, field), in the order of the models: what documentation is checked against."""
+    """Every knob as (section, name, field), in the order of the models: what documentation is checked against.
+
+    A section within another one is named with a dot: ("publish.git", "branch", ...).
+    """
     for section, field in Settings.model_fields.items():
-        assert isinstance(field.annotation, type)  # noqa: S101 - every section is a class, which mypy cannot see
-        for name, knob in field.annotation.model_fields.items():
+        yield from _knobs_of(section, field)
+
+
+def _knobs_of(section: str, field: FieldInfo) -> Iterator[tuple[str, str, FieldInfo]]:
+    assert isinstance(field.annotation, type)  # noqa: S101 - every section is a class, which mypy cannot see
+    for name, knob in field.annotation.model_fields.items():
+        if isinstance(knob.annotation, type) and issubclass(knob.annotation, Section):
+            yield from _knobs_of(f"{section}.{name}", knob)
+        else:
             yield section, name, knob
 
 
 def environment_name(section: str, knob: str) -> str:
-    return f"{ENV_PREFIX}{section}{ENV_DELIMITER}{knob}".upper()
+    return f"{ENV_PREFIX}{section.replace('.', ENV_DELIMITER)}{ENV_DELIMITER}{knob}".upper()
+
+
+def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """What `above` says, and what `below` says where it says nothing: within sections too."""
+    both = {**below, **above}
+    for name in below.keys() & above.keys():
+        if isinstance(below[name], dict) and isinstance(above[name], dict):
+            both[name] = _laid_over(below[name], above[name])
+    return both
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -403,7 +502,11 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _refuse_unknown_environment(environment: Mapping[str, str]) -> None:
     """A misspelled name would otherwise be ignored in silence (pydantic-settings looks only for names it knows)."""
     known = {environment_name(section, name) for section, name, _ in knobs()} | NOT_KNOBS
-    known |= {f"{ENV_PREFIX}{section}".upper() for section in Settings.model_fields}  # refused later, as sections
+    sections = {section for section, _, _ in knobs()} | Settings.model_fields.keys()
+    known |= {
+        environment_name(*name.rsplit(".", 1)) if "." in name else f"{ENV_PREFIX}{name}".upper() for name in sections
+    }
+    # ... of which sections are refused later.
     for name in environment:
         ours = name.upper().startswith(ENV_PREFIX) and not name.upper().startswith(COMPOSE_PREFIX)
         if ours and name.upper() not in known:
@@ -413,47 +516,30 @@ def _refuse_unknown_environment(environment: Mapping[str, str]) -> None:
 def _first_problem(error: ValidationError, spelled: Mapping[Knob, str]) -> str:
     """In one sentence; `spelled` are knobs that the user's file names in its own way."""
     problem = error.errors()[0]
+    of_rule = rule_problem(problem)
     path = [str(part) for part in problem["loc"]]
     knob = ".".join(path) or "the configuration"
     more = f" ({error.error_count() - 1} more knobs are wrong as well.)" if error.error_count() > 1 else ""
+    if of_rule:
+        return f"{of_rule}.{more}"
     if problem["type"] == "extra_forbidden":
         return f"{knob} is no knob: config/config.yaml lists all of them.{more}"
     if problem["type"] == "value_error":
         return f"{problem['ctx']['error']}.{more}"
-    field = next((f for section, name, f in knobs() if path[:2] == [section, name]), None)
-    variable = f" ({environment_name(path[0], path[1])})" if len(path) > 1 else ""
-    if len(path) > 1 and (theirs := spelled.get((path[0], path[1]), knob)) != knob:
+    section, name, field = _knob_at(path)
+    variable = f" ({environment_name(section, name)})" if name else ""
+    if (theirs := spelled.get((section, name), knob)) != knob:
         knob, variable = theirs, f" ({knob} here)"
-    secret = field is not None and field.annotation is SecretStr
+    secret = field is not None and SecretStr in (field.annotation, *get_args(field.annotation))
     value = "set to a value that is not shown" if secret else repr(problem["input"])
     allowed = describe_allowed(field) if field else "a section of knobs"
     return f"{knob}{variable} is {value}, but allowed is {allowed}.{more}"
 
 
-def describe_allowed(field: FieldInfo) -> str:
-    """What a field takes, in words: 'a whole number from 1 to 448', 'one of trim, slide'."""
-    if field.description:
-        return field.description
-    if choices := _choices(field.annotation):
-        several = get_origin(field.annotation) is tuple
-        return f"{'one or more' if several else 'one'} of {', '.join(choices)}"
-    kind = {int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}.get(_plain(field), "text")
-    bounds = {type(bound).__name__: bound for bound in field.metadata}
-    low = f"from {bounds['Ge'].ge}" if "Ge" in bounds else f"above {bounds['Gt'].gt}," if "Gt" in bounds else ""
-    high = f"to {bounds['Le'].le}" if "Le" in bounds else ""
-    return " ".join(part for part in (kind, low, high) if part)
-
-
-def _plain(field: FieldInfo) -> Any:
-    """The type of a field with an optional None taken off."""
-    if get_origin(field.annotation) in (Union, UnionType):
-        return next(kind for kind in get_args(field.annotation) if kind is not type(None))
-    return field.annotation
-
-
-def _choices(annotation: Any) -> list[str]:
-    if annotation is Interval:
-        return [interval.value for interval in Interval]
-    if get_origin(annotation) is Literal:
-        return [str(choice) for choice in get_args(annotation)]
-    return [choice for part in get_args(annotation) for choice in _choices(part)]
+def _knob_at(path: list[str]) -> tuple[str, str, FieldInfo | None]:
+    """Section, name and field of the knob that a path through the settings leads to; no field where that is a section."""
+    for section, name, field in knobs():
+        whole = [*section.split("."), name]
+        if path[: len(whole)] == whole:
+            return section, name, field
+    return ".".join(path[:-1]), path[-1] if len(path) > 1 else "", None

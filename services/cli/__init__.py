@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from services.cli.alerting import alerts
 from services.cli.alive import alive
 from services.cli.asking import cancel, forecast
 from services.cli.backtesting import backtest
@@ -15,7 +16,8 @@ from services.cli.completion import completion
 from services.cli.doctor import doctor
 from services.cli.once import once
 from services.cli.past_klines import klines
-from services.cli.reading import list_forecasts, open_page, show, status, workers
+from services.cli.publishing import export, publish
+from services.cli.reading import failed, list_forecasts, open_page, show, status, workers
 from services.cli.records import ledger, outcome, track_record
 from services.cli.running import run as run_services
 from services.cli.training import fine_tune, train
@@ -102,13 +104,17 @@ for command in (
     open_page,
     track_record,
     ledger,
+    export,
+    publish,
     backtest,
     klines,
     train,
     fine_tune,
     status,
     workers,
+    failed,
     doctor,
+    alerts,
     alive,
     completion,
 ):

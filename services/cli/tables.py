@@ -8,6 +8,7 @@ from datetime import timedelta
 from rich.console import Console
 from rich.table import Table
 
+from shared.failed_jobs import FailedJob
 from shared.forecasts import Forecast, JobStatus, Probability, band_name, why_no_amplification
 from shared.freshness import ingest_is_silent
 from shared.kline_store import SeriesStatus
@@ -86,7 +87,7 @@ def show_workers(workers: Sequence[WorkerStatus]) -> None:
     table = Table()
     table.add_column("worker", overflow="fold")
     table.add_column("state", no_wrap=True, min_width=len("SILENT"))
-    for column in ("computes", "model", "device, dtype, kernels", "done, failed"):
+    for column in ("queues", "computes", "model", "device, dtype, kernels", "done, failed"):
         table.add_column(column, overflow="fold")
     for column in ("since (UTC)", "last sign of life"):
         table.add_column(column, no_wrap=True)
@@ -94,6 +95,7 @@ def show_workers(workers: Sequence[WorkerStatus]) -> None:
         table.add_row(
             one.name,
             "SILENT" if one.silent else one.state,
+            ", ".join(one.queues) or "not told",
             ", ".join(one.jobs) or "nothing",
             _model_in_words(one.model),
             ", ".join((one.model.device, one.model.dtype, one.model.kernels)) if one.model else "not told",
@@ -134,6 +136,17 @@ def _model_in_words(model: LoadedModel | None) -> str:
     if model is None:
         return "not told"
     return f"{model.name} ({model.source}{f', for {model.stands_in_for}' if model.stands_in_for else ''})"
+
+
+def show_failed(jobs: Sequence[FailedJob]) -> None:
+    """One line for each, in the order given."""
+    table = Table()
+    table.add_column("failed (UTC)", no_wrap=True)
+    for column in ("id", "tries", "reason"):
+        table.add_column(column, overflow="fold")
+    for one in jobs:
+        table.add_row(f"{one.failed_at:%Y-%m-%d %H:%M}", one.id, str(one.tries), one.reason)
+    Console().print(table)
 
 
 def show_list(forecasts: Sequence[Forecast]) -> None:

@@ -16,10 +16,10 @@ from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 from rq.timeouts import TimerDeathPenalty
 
-from services.ingest.patience import within
 from shared.errors import KronosLiveError, StoreUnavailableError
 from shared.fetches import Fetches
 from shared.logs import get_logger
+from shared.patience import within
 from shared.queue_workers import WorkerName, is_gone
 from shared.redis_connection import wait_until_ready
 from shared.settings import QueueSettings

@@ -14,10 +14,10 @@ from flask import Blueprint, Response
 
 from services.web.record_metrics import RECORD_METRICS, SERIES, record_samples
 from services.web.records import Records
-from services.web.situation import Stores, is_stale
+from services.web.situation import Stores
 from shared.errors import StoreUnavailableError
 from shared.forecasts import Forecast
-from shared.freshness import as_of
+from shared.freshness import as_of, is_stale
 from shared.kline_store import SeriesState, SeriesStatus
 from shared.metrics import CONTENT_TYPE, Metric, Sample, exposition
 from shared.queue_overview import JobCounts, WorkerStatus
@@ -51,7 +51,7 @@ OLDEST_JOB = Metric(
 )
 JOBS_LIMIT = Metric(
     "kronos_queue_jobs_limit",
-    "Waiting forecasts from which on new requests are turned away (limits.max_queued).",
+    "Waiting forecasts, of both lanes together, from which on new requests are turned away (limits.max_queued).",
     ("queue",),
 )
 WORKERS = Metric(
@@ -107,19 +107,23 @@ def samples(settings: Settings, stores: Stores, records: Records, now_ms: int) -
 
 def _told(settings: Settings, stores: Stores, records: Records, now_ms: int) -> Iterator[Sample]:
     statuses, queue, fetches = stores.klines.statuses_question(), stores.queue, stores.queue.fetches
-    jobs, to_fetch = queue.counts_question(now_ms), fetches.counts_question(now_ms)
+    jobs, to_fetch = (
+        {lane: queue.counts_question(lane, now_ms) for lane in queue.lanes},
+        fetches.counts_question(now_ms),
+    )
     workers, ingests = queue.worker_statuses_question(now_ms), fetches.ingest_statuses_question(now_ms)
-    answers = stores.ask(statuses, jobs, to_fetch, workers, ingests)
+    answers = stores.ask(statuses, *jobs.values(), to_fetch, workers, ingests)
     series = [as_of(one, now_ms) for one in answers[statuses]]
     yield from _series(stores, series, now_ms)
     for record in records.read_all(
         [(one.symbol, one.interval, ledger_in_use(one)) for one in series], RECORDS_WITHIN_S
     ):
         yield from record_samples(record)
-    forecasts, klines = settings.queue.name, settings.queue.ingest_name
-    yield from _queue(forecasts, answers[jobs], answers[workers])
-    yield from _queue(klines, answers[to_fetch], answers[ingests])
-    yield JOBS_LIMIT.of(settings.limits.max_queued, forecasts)
+    for lane, counts in jobs.items():
+        name = settings.queue.forecasts_in(lane)
+        yield from _queue(name, answers[counts], [one for one in answers[workers] if name in one.queues])
+    yield from _queue(settings.queue.ingest_name, answers[to_fetch], answers[ingests])
+    yield JOBS_LIMIT.of(settings.limits.max_queued, settings.queue.name)
 
 
 def _series(stores: Stores, series: list[SeriesStatus], now_ms: int) -> Iterator[Sample]:

@@ -17,10 +17,11 @@ from shared.errors import NotFoundError
 from shared.forecast_queue import ForecastQueue
 from shared.forecast_store import ForecastStore
 from shared.forecasts import Forecast, JobStatus, scheduled_forecast_id
-from shared.freshness import GRACE_MS, as_of, ingest_is_silent
+from shared.freshness import as_of, ingest_is_silent, is_stale, successor_due_ms
 from shared.kline_store import KlineStore, SeriesStatus, describe_missing_series
 from shared.klines import IngestedOrigin, Interval, utc
 from shared.redis_questions import Answers, Question
+from shared.settings import Lane
 
 
 class Freshness(Contract):
@@ -55,10 +56,11 @@ class Situation:
     known_series: list[SeriesStatus]
     latest: Forecast | None
     coming: JobStatus | None  # the schedule's forecast for the newest candle, while it is not there yet
-    workers: int  # that gave a sign of life lately
+    workers: int  # that gave a sign of life lately, of those that make this series' forecasts
     queued: int = 0  # forecasts that no worker has taken up yet
     newest_ids: tuple[str, ...] = ()  # of the schedule and of people: another one is there when any forecast was added
     silent_since: datetime | None = None  # where there are workers, but none gave a sign of life since
+    lane: Lane = "light"  # that those workers serve
 
 
 def read_situation(stores: Stores, symbol: str, interval: Interval, now_ms: int) -> Situation:
@@ -69,24 +71,36 @@ def read_situation(stores: Stores, symbol: str, interval: Interval, now_ms: int)
     statuses = stores.klines.statuses_question()
     latest_by_origin = stores.forecasts.latest_question(symbol, interval)
     newest_ids = stores.forecasts.newest_ids_question(symbol, interval)
-    workforce, waiting = stores.queue.workforce_question(now_ms), stores.queue.waiting_question()
-    answers = stores.ask(statuses, latest_by_origin, newest_ids, workforce, waiting)
+    workforces = {lane: stores.queue.workforce_question(lane, now_ms) for lane in stores.queue.lanes}
+    waiting = stores.queue.waiting_question()
+    answers = stores.ask(statuses, latest_by_origin, newest_ids, waiting, *workforces.values())
 
     known = [as_of(series, now_ms) for series in answers[statuses]]
     series = next((one for one in known if (one.symbol, one.interval) == (symbol, interval)), None)
     latest = answers[latest_by_origin][series.origin] if series and series.origin else None
+    coming = _coming(stores.queue, series, latest)
+    lane = _lane(stores.queue, coming, latest)
+    workforce = answers[workforces[lane]]
     return Situation(
         symbol,
         interval,
         series,
         known,
         latest,
-        _coming(stores.queue, series, latest),
-        answers[workforce].at_hand,
+        coming,
+        workforce.at_hand,
         answers[waiting],
         answers[newest_ids],
-        answers[workforce].silent_since,
+        workforce.silent_since,
+        lane,
     )
+
+
+def _lane(queue: ForecastQueue, coming: JobStatus | None, latest: Forecast | None) -> Lane:
+    """Whose workers a series waits for: those of its next forecast, or where none is on its way of its latest."""
+    if coming is not None and coming.lane in queue.lanes:
+        return coming.lane
+    return queue.lane_of(latest.request.model) if latest else "light"
 
 
 def _coming(queue: ForecastQueue, series: SeriesStatus | None, latest: Forecast | None) -> JobStatus | None:
@@ -104,24 +118,13 @@ def _coming(queue: ForecastQueue, series: SeriesStatus | None, latest: Forecast 
 
 def freshness(situation: Situation, latest: Forecast, now_ms: int) -> Freshness:
     """How fresh the latest forecast of a series is. A recording's clock stands still, so it never grows old."""
-    series, due_ms, next_at = situation.series, _successor_due(latest), next_update(situation, now_ms)
+    series, due_ms, next_at = situation.series, successor_due_ms(latest), next_update(situation, now_ms)
     if is_stale(series, latest, now_ms):
         since_ms = due_ms if due_ms <= now_ms or series is None else series.checked_at_ms
         reason = in_english(why_nothing_newer(situation, latest))
         return Freshness(state="stale", since=_moment(since_ms), reason=reason, next_update=next_at)
     origin = cast("IngestedOrigin", latest.provenance.origin)  # the schedule's: it follows no others
     return Freshness(state=origin, since=None, reason=None, next_update=next_at)
-
-
-def is_stale(series: SeriesStatus | None, latest: Forecast, now_ms: int) -> bool:
-    """Whether the latest forecast of a series should have been followed by another, or its klines are stale."""
-    overdue = latest.provenance.origin != "recorded" and now_ms > _successor_due(latest) + GRACE_MS
-    return overdue or (series is not None and series.state == "stale")
-
-
-def _successor_due(latest: Forecast) -> int:
-    """The close of the first candle that a forecast does not know, UTC ms."""
-    return latest.last_open_time_ms + 2 * latest.request.interval.ms
 
 
 def next_update(situation: Situation, now_ms: int) -> datetime | None:
@@ -173,7 +176,7 @@ def why_no_worker(situation: Situation) -> list[Saying]:
         return []
     if situation.silent_since:
         return [Saying("why.worker_silent", {"when": utc(round(situation.silent_since.timestamp() * 1000))})]
-    return [Saying("why.no_worker")]
+    return [Saying("why.no_worker" if situation.lane == "light" else "why.no_heavy_worker")]
 
 
 def _what_holds_up(situation: Situation) -> list[Saying]:

@@ -59,7 +59,7 @@ class Complaints:
 
     def _check_host(self, request: Request) -> None:
         address = urlsplit(request.url)
-        if address.scheme not in {"data", "blob"} and address.hostname not in {"127.0.0.1", "localhost"}:
+        if address.scheme not in {"data", "blob", "file"} and address.hostname not in {"127.0.0.1", "localhost"}:
             self._note(f"asked another host: {request.url}")
 
 

@@ -12,7 +12,6 @@ from redis import Redis
 from shared.forecast_queue import ForecastQueue
 from shared.forecast_store import ForecastStore
 from shared.kline_store import KlineStore
-from shared.redis_questions import ask_together
 from tests.builders import forecast_request, kline_window, settings
 from tests.faults.recovery import Recovery
 from tests.faults.work import who_is_at
@@ -43,8 +42,7 @@ def test_a_forecast_that_kills_its_workers_stops_after_its_retries_and_is_told_a
         status = queue.status("poison")
         assert f"Its worker was lost {tries} times" in str(status.error)
         assert status.tries == tries
-        counts = queue.counts_question(0)
-        assert ask_together(redis, counts)[counts].failed == 1
+        assert [(one.id, one.reason, one.tries) for one in queue.failed(10)] == [("poison", status.error, tries)]
         assert not forecasts.exists("poison")
         assert last.end() == 0
 

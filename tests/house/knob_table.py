@@ -13,12 +13,14 @@ BEGIN, END = "<!-- knobs -->", "<!-- /knobs -->"
 
 def knob_table() -> str:
     """One row for each knob: name, default and what the configuration says of it."""
-    rows, section = ["| knob | default | meaning |", "|---|---|---|"], ""
+    rows, sections = ["| knob | default | meaning |", "|---|---|---|"], [""]
     for line in DEFAULT_CONFIG.read_text().splitlines():
-        if heading := re.fullmatch(r"(\w+):", line):
-            section = heading[1]
-        elif knob := re.fullmatch(r"  (\w+): (.*?)\s+# (.*?) ?\[KRONOS_[^\]]*\]", line):
+        depth = (len(line) - len(line.lstrip())) // 2
+        if heading := re.fullmatch(r" *(\w+):", line):
+            sections = [*sections[:depth], heading[1]]
+        elif knob := re.fullmatch(r" +(\w+): (.*?)\s+# (.*?) ?\[KRONOS_[^\]]*\]", line):
             name, default, meaning = knob.groups()
+            section = ".".join(sections[:depth])
             rows.append(f"| `{section}.{name}` | `{default}` | {meaning.replace('|', '&#124;')} |")
     return "\n".join(rows)
 

@@ -21,7 +21,17 @@ def copied(dockerfile: Path) -> list[str]:
     return [paths[0] for paths in lines if not paths[0].startswith("--from")]
 
 
-@pytest.mark.parametrize(("service", "command"), [("ingest", "ingest"), ("inference", "worker"), ("web", "web")])
+@pytest.mark.parametrize(
+    ("service", "command"),
+    [
+        ("ingest", "ingest"),
+        ("inference", "worker"),
+        ("web", "web"),
+        ("publishing", "publish"),
+        ("publishing", "export"),
+        ("alerts", "alerts"),
+    ],
+)
 def test_its_command_line_starts_with_what_an_image_holds(service: str, command: str, tmp_path: Path) -> None:
     paths = copied(PROJECT / "services" / service / "Dockerfile")
     assert f"services/{service}" in paths

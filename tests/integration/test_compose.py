@@ -87,7 +87,7 @@ def stack() -> Iterator[tuple[str, dict[str, str]]]:
     except (OSError, subprocess.CalledProcessError):
         skip_or_fail("compose", "no Docker engine with Compose answers here")
     port = free_port()
-    environment = {"KRONOS_PUBLISH": f"127.0.0.1:{port}", "KRONOS_SAMPLING__NUM_SAMPLES": "12"}
+    environment = {"KRONOS_COMPOSE_WEB": f"127.0.0.1:{port}", "KRONOS_SAMPLING__NUM_SAMPLES": "12"}
     try:
         compose("build", environment=environment)
         compose("up", "-d", "--scale", "inference=3", environment=environment)

@@ -18,6 +18,8 @@ from shared.forecast_store import ForecastStore
 from shared.kline_store import KlineStore
 from shared.queue_overview import SIGN_OF_LIFE_EVERY_S, SILENT_AFTER_S
 from tests.builders import forecast_request, kline_window, settings
+from tests.conftest import free_port
+from tests.faults.redis_faults import FaultyRedis
 from tests.processes import Service, eventually, service
 from tests.tiny_models import write_tiny_models
 
@@ -182,3 +184,33 @@ def test_a_worker_says_which_model_it_has_loaded(house: House, worker: Service) 
     assert status.model.dtype in {"float32", "bfloat16", "int8"}
     assert status.process == worker.process.pid
     assert status.heartbeat_age_s < 60
+
+
+@pytest.mark.parametrize("moment", ["metrics_served", "worker_not_registered"])
+def test_a_worker_that_is_told_to_end_before_it_is_at_work_ends_well(house: House, moment: str) -> None:
+    house.redis.execute_command("ACL", "SETUSER", "default", "-del")  # which registering needs
+    try:
+        with service("worker", house.environment, house.folder) as worker:
+            worker.wait_for_log(moment)
+            assert worker.end(signal.SIGTERM, 60) == 0
+            assert "Traceback" not in worker.log()
+    finally:
+        house.redis.execute_command("ACL", "SETUSER", "default", "+@all")
+    assert house.queue.workers() == 0
+
+
+def test_a_worker_that_is_told_to_end_while_redis_hangs_waits_no_longer(house: House, tmp_path: Path) -> None:
+    redis = FaultyRedis(free_port(), tmp_path)
+    try:
+        knobs = {**house.environment, "KRONOS_REDIS__URL": f"redis://127.0.0.1:{redis.port}/0"}
+        with service("worker", knobs, house.folder) as worker:
+            worker.wait_for_log("worker_ready")
+            lift = redis.stop()
+            try:
+                worker.wait_for_log("heartbeat_cannot_be_told")
+                assert worker.end(signal.SIGTERM, 120) == 0
+                assert "worker_not_signed_off" in worker.log()
+            finally:
+                lift()
+    finally:
+        redis.end()

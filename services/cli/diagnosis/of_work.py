@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from services.cli.diagnosis.finding import Finding, ok, warning, wrong
 from shared.forecast_queue import ForecastQueue
 from shared.queue_overview import SILENT_AFTER_S, JobCounts, WorkerStatus
-from shared.settings import Settings
+from shared.settings import Lane, QueueSettings, Settings
 
 
 def examine_working(check: str, found: Sequence[WorkerStatus], command: str) -> Finding:
@@ -28,20 +28,32 @@ def examine_working(check: str, found: Sequence[WorkerStatus], command: str) -> 
     return ok(check, f"{alive}.")
 
 
+def examine_lane(lane: Lane, workers: Sequence[WorkerStatus], queue: QueueSettings) -> Finding:
+    """Whether anybody makes what waits in a lane."""
+    serving = [one for one in workers if queue.forecasts_in(lane) in one.queues]
+    if not queue.heavy_models:
+        return examine_working("workers", serving, "kronos-live worker")
+    return examine_working(f"workers of the {lane} lane", serving, f"KRONOS_WORKER__SERVES={lane} kronos-live worker")
+
+
 def examine_queue(queue: ForecastQueue, settings: Settings, now_ms: int) -> Iterator[Finding]:
     """The queues of forecasts and of fetches, at `now_ms`, UTC ms. Raises StoreUnavailableError."""
-    forecasts, fetches = queue.counts_question(now_ms), queue.fetches.counts_question(now_ms)
-    found = queue.ask(forecasts, fetches)
+    forecasts = {lane: queue.counts_question(lane, now_ms) for lane in queue.lanes}
+    fetches = queue.fetches.counts_question(now_ms)
+    found = queue.ask(fetches, *forecasts.values())
     shortest_s = min(series.interval.ms for series in settings.data.all_series) / 1000
-    yield _waiting(found[forecasts], shortest_s, settings.limits.max_queued)
-    yield _failed("failed forecasts", found[forecasts].failed, "Ask `kronos-live show ID` or a worker's log why.")
+    for lane, counts in forecasts.items():
+        check = "queue" if len(forecasts) == 1 else f"{lane} lane"
+        yield _waiting(check, found[counts], shortest_s, settings.limits.max_queued)
+    failed = sum(found[counts].failed for counts in forecasts.values())
+    yield _failed("failed forecasts", failed, "`kronos-live failed` lists them with their reasons.")
     yield _failed(
         "failed fetches", found[fetches].failed, "Look at ingest's log, which names what each venue answered."
     )
 
 
-def _waiting(jobs: JobCounts, shortest_s: float, most: int) -> Finding:
-    check, told = "queue", f"{jobs.queued} jobs wait and {jobs.running} run"
+def _waiting(check: str, jobs: JobCounts, shortest_s: float, most: int) -> Finding:
+    told = f"{jobs.queued} jobs wait and {jobs.running} run"
     if jobs.queued >= most:
         return wrong(
             check,

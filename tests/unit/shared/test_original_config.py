@@ -105,9 +105,9 @@ def test_the_window_may_be_told_as_a_multiple_of_the_horizon(file: Path) -> None
 
 
 def test_sections_of_ours_may_stand_beside(file: Path) -> None:
-    file.write_text(ORIGINAL + "web: {port: 8010}\n")
+    file.write_text(ORIGINAL + "web: {port: 8010}\npublish: {git: {branch: pages}}\n")
     settings = load_settings()
-    assert (settings.web.port, settings.data.symbol) == (8010, "ETHUSDT")
+    assert (settings.web.port, settings.publish.git.branch, settings.data.symbol) == (8010, "pages", "ETHUSDT")
 
 
 @pytest.mark.parametrize(

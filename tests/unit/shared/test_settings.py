@@ -89,6 +89,32 @@ def test_a_knob_is_told_by_a_file_or_the_environment_also_where_that_is_its_defa
     assert is_told("redis", "url")
 
 
+def test_a_section_within_another_is_laid_over_knob_by_knob(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("publish: {git: {branch: site, keep_updates: 5}}\n")
+    monkeypatch.setenv("KRONOS_PUBLISH__GIT__BRANCH", "pages")
+    publish = load_settings(file).publish
+    assert (publish.enabled, publish.git.enabled, publish.git.branch, publish.git.keep_updates) == (
+        False,
+        False,
+        "pages",
+        5,
+    )
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://me:secret@example.com/a.git", "git@example.com:me/a.git", "../site.git", "/srv/a b.git", "ssh://h/a"],
+)
+def test_a_repository_is_an_address_as_git_takes_it_and_never_shown(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("KRONOS_PUBLISH__GIT__REPOSITORY", address)
+    git = load_settings().publish.git
+    assert git.repository.get_secret_value() == address
+    assert address not in repr(git)
+
+
 def test_a_list_is_written_with_commas_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KRONOS_DATA__VENUES", "okx, bybit")
     assert load_settings().data.venues == ("okx", "bybit")
@@ -128,6 +154,20 @@ def test_a_recording_is_one_series_alone(monkeypatch: pytest.MonkeyPatch) -> Non
         ("KRONOS_MODEL_DEVICE", "cuda", ("KRONOS_MODEL_DEVICE", "no knob")),
         ("kronos_model__devcie", "cpu", ("kronos_model__devcie", "no knob")),
         ("KRONOS_DATA", "BTCUSDT", ("data", "a section of knobs")),
+        ("KRONOS_PUBLISH", "127.0.0.1:8000", ("publish", "a section of knobs")),
+        ("KRONOS_PUBLISH__GIT", "yes", ("publish.git", "a section of knobs")),
+        ("KRONOS_PUBLISH__GIT__BRNCH", "site", ("KRONOS_PUBLISH__GIT__BRNCH", "no knob")),
+        (
+            "KRONOS_PUBLISH__GIT__KEEP_UPDATES",
+            "-1",
+            ("publish.git.keep_updates", "GIT__KEEP_UPDATES", "from 0 to 1000"),
+        ),
+        ("KRONOS_PUBLISH__GIT__BRANCH", "--force", ("publish.git.branch", "'--force'", "gh-pages")),
+        ("KRONOS_PUBLISH__GIT__BRANCH", "a..b", ("publish.git.branch", "'a..b'")),
+        ("KRONOS_PUBLISH__GIT__AUTHOR", "somebody", ("publish.git.author", "Name <name@example.com>")),
+        ("KRONOS_PUBLISH__GIT__REPOSITORY", "--upload-pack=x", ("publish.git.repository", "not shown", "https://")),
+        ("KRONOS_PUBLISH__GIT__REPOSITORY", "ext::sh -c x", ("publish.git.repository", "not shown", "https://")),
+        ("KRONOS_PUBLISH__GIT__PUSH", "true", ("publish.git.push", "publish.git.repository", "is empty")),
     ],
 )
 def test_a_wrong_knob_is_named_in_one_line_with_its_value_and_what_is_allowed(
@@ -149,6 +189,8 @@ def test_a_wrong_knob_is_named_in_one_line_with_its_value_and_what_is_allowed(
         ("model: [", "not valid YAML"),
         ("just words", "must hold sections"),
         ("1: {a: b}", "the name of a section"),
+        ("publish: {git: {colour: red}}", "publish.git.colour is no knob"),
+        ("publish: {git: [1]}", "publish.git .*a section of knobs"),
         ("{model: {max_context: 128}, data: {forecast_horizon: 65}}", "forecast_horizon is 65, .* allowed is 1 to 64"),
     ],
 )

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
@@ -91,8 +92,9 @@ def run_once(settings: Settings, out: Path, announce: Announce) -> Finished:
         forecast, paths = _forecast(settings, forecaster, model, brought, forecasts, calibrations, phase)
     _score_earlier(klines, forecasts, calibrations, brought, announce)
     with announce("outputs") as phase:
-        # What publishes a stored forecast as a site is to be called here, and its files named with these.
         files = write_outputs(forecast, paths, out)
+        if forecast.request.scheduled and find_spec("matplotlib"):  # a site shows the schedule's newest forecast
+            files += _write_site(settings, klines, forecasts, forecast, out)
         phase.done(", ".join(map(str, files)))
     return Finished(forecast, _warnings(forecast, brought.problem), files)
 
@@ -107,6 +109,21 @@ def write_outputs(forecast: Forecast, paths: NDArray[np.float32], out: Path) -> 
     except OSError as error:
         raise _cannot_write(out, error) from None
     return [record, rows]
+
+
+def _write_site(
+    settings: Settings, klines: KlineStore, forecasts: ForecastStore, forecast: Forecast, out: Path
+) -> list[Path]:
+    """The static site of the series, as `kronos-live export` writes it; returns where its files are. Raises PublishError."""
+    from services.publishing.folder import write_whole  # with matplotlib, which not everybody installs
+    from services.publishing.site import site_files
+    from services.publishing.told import tell
+
+    series, calibrates = forecast.request, settings.calibration.enabled
+    told = tell(klines, forecasts, series.symbol, series.interval, _now_ms(), calibrates=calibrates)
+    site = site_files(told)
+    write_whole(out, site)
+    return [out / name for name in site]
 
 
 def _make_folder(out: Path) -> None:

@@ -30,7 +30,7 @@ DEFAULT_FOLDER = Path(".kronos-live")
     default=Path("forecast"),
     show_default=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for forecast.json and paths.csv, which are written anew each time.",
+    help="Folder for forecast.json, paths.csv and, with '.[publish]' installed, the static site.",
 )
 @click.option(
     "--folder",

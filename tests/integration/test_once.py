@@ -84,7 +84,10 @@ def test_without_network_it_ends_with_all_files_and_says_what_is_made_up(machine
     assert record["labels"] == ["SIMULATED DATA", "BUNDLED MODEL"]
     assert record["id"] == told["forecast"]["id"]
     assert record["id"].endswith("-simulated")
-    assert told["files"] == ["forecast/forecast.json", "forecast/paths.csv"]
+    names = ["forecast.json", "paths.csv", "style.css", "prediction_chart.png", "index.html"]
+    assert told["files"] == [f"forecast/{name}" for name in names]
+    assert all((machine.folder / file).stat().st_size for file in told["files"])
+    assert "SIMULATED DATA" in (machine.folder / "forecast" / "index.html").read_text()
     assert list(told["seconds"]) == ["model", "data", "forecast", "outputs"]
     rows = (machine.folder / "forecast" / "paths.csv").read_text().splitlines()
     assert rows[0] == "path,step,open_time,open,high,low,close,volume,amount"

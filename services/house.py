@@ -101,7 +101,7 @@ def _keep_together(workers: int, redis: dict[str, str] | None) -> int:
         **(redis or {}),
     }
     manager = HouseManager(Printer(sys.stdout))
-    for name, command in _processes(workers).items():
+    for name, command in _processes(settings, workers).items():
         if name != REDIS or redis:
             manager.add_process(name, command, env=environment)
     if settings.web.port:  # of any free one its own log tells
@@ -112,12 +112,19 @@ def _keep_together(workers: int, redis: dict[str, str] | None) -> int:
     return int(manager.returncode or 0)
 
 
-def _processes(workers: int) -> dict[str, str]:
-    """Command lines by name; several workers are counted from 1."""
+def _processes(settings: Settings, workers: int) -> dict[str, str]:
+    """Command lines by name; several workers are counted from 1. Who publishes and who tells people come along where that is
+    wanted.
+    """
     listed: dict[str, str] = parse_procfile((PROJECT / "Procfile").read_text()).processes
     several = {f"{WORKER}.{number}": listed[WORKER] for number in range(1, workers + 1)}
     others = {name: command for name, command in listed.items() if name != WORKER}
-    return {**others, **(several if workers > 1 else {WORKER: listed[WORKER]})}
+    added = {}
+    if settings.publish.enabled:
+        added["publish"] = "exec kronos-live publish"
+    if settings.alerts.enabled:
+        added["alerts"] = "exec kronos-live alerts run"
+    return {**others, **(several if workers > 1 else {WORKER: listed[WORKER]}), **added}
 
 
 def _announce_first_forecast(settings: Settings, own_redis: bool) -> None:

@@ -105,12 +105,14 @@ def test_it_forecasts_by_its_settings_and_ctrl_c_ends_all_that_it_started(tmp_pa
     assert "Traceback" not in run.log()
 
 
-def test_a_redis_that_is_told_is_used_and_lives_on(
+def test_a_redis_that_is_told_is_used_and_lives_on_and_a_site_is_published_where_that_is_wanted(
     tmp_path: Path, redis: Redis, redis_url: str, runs: list[Run]
 ) -> None:
-    run = Run(tmp_path, "--redis", redis_url, port=free_port())
+    site = {"KRONOS_PUBLISH__ENABLED": "true", "KRONOS_PUBLISH__FOLDER": "site"}
+    run = Run(tmp_path, "--redis", redis_url, port=free_port(), **site)
     runs.append(run)
     run.wait_for("Kronos Live: http://")
+    eventually((tmp_path / "site" / "index.html").exists, STARTS_WITHIN_S, run.log)
     assert not any("redis-server" in command for command in run.commands())
     assert not (tmp_path / ".kronos-live").exists()
     assert run.end(signal.SIGTERM) == 143

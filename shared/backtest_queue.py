@@ -191,6 +191,10 @@ class BacktestQueue:
         """What finds the moments that lost workers were at, for each lane."""
         return [LostWork(queue, is_gone) for queue in self._queues.values()]
 
+    def worker_command(self, model: str) -> str:
+        """What starts a worker that makes backtests of a model."""
+        return self._settings.worker_command(self._settings.lane_of(model))
+
     def _queue_of(self, model: str) -> Queue:
         return self._queues[self._settings.lane_of(model)]
 

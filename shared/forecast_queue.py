@@ -343,9 +343,14 @@ class ForecastQueue:
     def _queue_for(self, request: ForecastRequest) -> Queue:
         return self._queues[self.lane_of(request.model)]
 
+    def worker_command(self, lane: Lane) -> str:
+        """What starts a worker that serves a lane."""
+        return self._settings.worker_command(lane)
+
     @property
-    def _in_use(self) -> list[Queue]:
-        return [self._queues[lane] for lane in self.lanes]
+    def _all(self) -> list[Queue]:
+        """Those too that nothing is led to any more: what was, may wait there still."""
+        return list(self._queues.values())
 
     def _forget_failed(self, forecast_id: str) -> None:
         with suppress(NoSuchJobError):
@@ -356,7 +361,8 @@ class ForecastQueue:
     @redis_errors_translated()
     def failed(self, at_most: int) -> list[FailedJob]:
         """What has failed for good and whose reason is still kept, the newest first."""
-        found = [one for lane in LANES for one in failed_jobs(self._queues[lane], lane, at_most)]
+        listed = [one for lane in LANES for one in failed_jobs(self._queues[lane], lane, at_most)]
+        found = [one for one in listed if not _is_cancelled(self._redis, one.id)]
         return sorted(found, key=lambda one: one.failed_at, reverse=True)[:at_most]
 
     @redis_errors_translated()
@@ -371,6 +377,12 @@ class ForecastQueue:
         return len(self.worker_names())
 
     @redis_errors_translated()
+    def workers_of(self, lane: Lane) -> int:
+        """Those of them that serve a lane."""
+        question = names_question(self._queues[lane].name)
+        return len(ask_together(self._redis, question)[question])
+
+    @redis_errors_translated()
     def worker_names(self) -> list[str]:
         """The names of those workers."""
         question = self.workers_question()
@@ -378,7 +390,7 @@ class ForecastQueue:
 
     def workers_question(self) -> Question[list[str]]:
         """The same, to be asked together with others."""
-        return names_question(*(queue.name for queue in self._in_use))
+        return names_question(*(queue.name for queue in self._all))
 
     def workforce_question(self, lane: Lane, now_ms: int) -> Question[Workforce]:
         """Who is there to work in a lane, to be asked together with others; `now_ms` is UTC ms."""
@@ -392,7 +404,7 @@ class ForecastQueue:
 
     def worker_statuses_question(self, now_ms: int) -> Question[list[WorkerStatus]]:
         """The same, to be asked together with others."""
-        return workers_question([queue.name for queue in self._in_use], now_ms)
+        return workers_question([queue.name for queue in self._all], now_ms)
 
     def counts_question(self, lane: Lane, now_ms: int) -> Question[JobCounts]:
         """How many jobs a lane has in each state, in the light one those of scoring among them; `now_ms` is UTC ms."""
@@ -401,13 +413,20 @@ class ForecastQueue:
     @redis_errors_translated()
     def overview(self, now_ms: int) -> QueueStatus:
         """How many wait, for how long, and what runs; `now_ms` is UTC ms."""
-        question = queues_question(self._in_use, now_ms)
+        question = queues_question(self._all, now_ms)
         return ask_together(self._redis, question)[question]
 
     def waiting_question(self) -> Question[int]:
         """The same, to be asked together with others."""
-        in_lanes = [(("LLEN", one.key), ("ZCARD", one.deferred_job_registry.key)) for one in self._in_use]
+        in_lanes = [self.waiting_in_question(lane).commands for lane in LANES]
         return Question(tuple(chain.from_iterable(in_lanes)), lambda replies: sum(map(int, replies)))
+
+    def waiting_in_question(self, lane: Lane) -> Question[int]:
+        """The same of one lane."""
+        queue = self._queues[lane]
+        return Question(
+            (("LLEN", queue.key), ("ZCARD", queue.deferred_job_registry.key)), lambda replies: sum(map(int, replies))
+        )
 
     def check_writable(self) -> None:
         """Raises StoreUnavailableError where Redis takes nothing down, though it may answer."""

@@ -79,6 +79,10 @@ class JobCounts:
     failed: int  # those whose reasons are still kept
     oldest_age_s: float  # how long the next one has been queued; 0 where none is
 
+    @property
+    def unfinished(self) -> int:
+        return self.queued + self.waiting_for_klines + self.running
+
 
 @dataclass(frozen=True)
 class Workforce:

@@ -18,6 +18,7 @@ from rq import Queue, Worker
 from rq.executions import Execution
 from rq.job import Job, JobStatus
 from rq.job_lifecycle import record_job_failure
+from rq.utils import now
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from shared.redis_questions import Question, ask_together
@@ -137,6 +138,7 @@ def _try_again_or_fail(queue: Queue, job: Job, pipe: Pipeline) -> None:
         "its machine gone), so it is not tried again; look into the workers' logs, or ask for fewer paths."
     )
     pipe.hset(job.key, "meta", job.serializer.dumps(job.meta))
+    job.ended_at = now()  # which RQ saves with the rest
     record_job_failure(job, job.meta["error"], pipe)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import yaml
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -198,6 +198,13 @@ class QueueSettings(Section):
         """The lane that forecasts of a model wait in."""
         return "heavy" if model in self.heavy_models else "light"
 
+    def worker_command(self, lane: Lane) -> str:
+        """What starts a worker that serves a lane, whichever model is configured here."""
+        if not self.heavy_models:
+            return "kronos-live worker"
+        model = next((name for name in MODEL_NAMES if self.lane_of(name) == lane), MODEL_NAMES[0])
+        return f"KRONOS_WORKER__SERVES={lane} KRONOS_MODEL__MODEL_NAME={model} kronos-live worker"
+
     def forecasts_in(self, lane: Lane) -> str:
         """The name of the queue that a lane's forecasts wait in."""
         return self.name if lane == "light" else f"{self.name}-heavy"
@@ -217,8 +224,12 @@ class QueueSettings(Section):
         return self
 
 
+def _each_once(lanes: tuple[Lane, ...]) -> tuple[Lane, ...]:
+    return tuple(dict.fromkeys(lanes))
+
+
 class WorkerSettings(Section):
-    serves: Annotated[tuple[Lane, ...], CommaSeparated] = Field(
+    serves: Annotated[tuple[Lane, ...], CommaSeparated, AfterValidator(_each_once)] = Field(
         min_length=1,
         max_length=len(LANES),
         description="light, heavy, or both with a comma, the one to go first in front",

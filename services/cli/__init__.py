@@ -14,6 +14,7 @@ from services.cli.backtesting import backtest
 from services.cli.common import errors_in_one_line
 from services.cli.completion import completion
 from services.cli.doctor import doctor
+from services.cli.importing import import_history
 from services.cli.once import once
 from services.cli.past_klines import klines
 from services.cli.publishing import export, publish
@@ -107,6 +108,7 @@ for command in (
     export,
     publish,
     backtest,
+    import_history,
     klines,
     train,
     fine_tune,

@@ -15,6 +15,7 @@ from shared.kline_store import SeriesStatus
 from shared.klines import Interval, utc
 from shared.prices import price
 from shared.queue_overview import LoadedModel, WorkerStatus
+from shared.record_tables import Rows
 
 
 def show_forecast(done: Forecast) -> None:
@@ -185,3 +186,14 @@ def show_job(job: JobStatus) -> None:
         "running": f"{job.progress.phase}, {job.progress.done} of {job.progress.total}" if job.progress else "begun",
     }
     Console().print(f"{job.id}: {job.state}, {where.get(job.state, job.error or '')}")
+
+
+def print_table(console: Console, title: str, told: Rows, *, whole: int = 0) -> None:
+    """Columns of names on the left, of numbers on the right; the first `whole` are never wrapped."""
+    head, rows = told
+    table = Table(title=title, title_justify="left")
+    for place, column in enumerate(head):
+        table.add_column(column, justify="right" if place else "left", overflow="fold", no_wrap=place < whole)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)

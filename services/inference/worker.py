@@ -347,6 +347,14 @@ class WarmWorker(SimpleWorker):
                 log.warning("redis_refuses", reason=str(error))
                 wait_until_ready(self.connection)
 
+    def set_shutdown_requested_date(self) -> None:
+        """Nobody reads what RQ notes here from within its handler of signals, where a Redis that is away would break the forecast
+        that is to end first.
+        """
+
+    def subscribe(self) -> None:
+        """To no commands over Redis, which RQ takes in a thread that outlives a worker that broke down."""
+
     def handle_warm_shutdown_request(self) -> None:
         """RQ's word for SIGTERM and SIGINT."""
         self.told_to_end = True
@@ -395,13 +403,16 @@ def run(settings: Settings) -> None:
             # RQ tells of each job in five lines; our own say it in one.
             worker.work(logging_level="DEBUG" if settings.logs.level == "debug" else "WARNING")
         except (RedisError, StopRequested) as error:  # while it registered, where RQ does not look out for either
+            if not worker.told_to_end:
+                _end_at_once_when_told()
             if isinstance(error, RedisError):
                 log.warning("worker_not_registered", worker=worker.name, reason=str(error))
             worker.teardown()
+        if not worker.told_to_end:
+            _end_at_once_when_told()
         log.info("worker_ended", worker=worker.name)
         if worker.told_to_end:
             sys.exit(0)
-        _end_at_once_when_told()
         log.warning("worker_begins_anew", reason="its work with Redis broke down; the model stays loaded")
         time.sleep(PAUSE_AFTER_BREAKDOWN_S)
         wait_until_ready(redis)

@@ -45,6 +45,9 @@ class FetchWorker(SimpleWorker):
     def _install_signal_handlers(self) -> None:
         """They belong to the main thread."""
 
+    def subscribe(self) -> None:
+        """To no commands over Redis, which RQ takes in a thread that outlives a worker that broke down."""
+
     def register_birth(self) -> None:
         """RQ's own; from then on others know that somebody fetches, so only then is it said."""
         super().register_birth()  # type: ignore[no-untyped-call]

@@ -22,7 +22,7 @@ from shared.kline_store import SeriesState, SeriesStatus
 from shared.metrics import CONTENT_TYPE, Metric, Sample, exposition
 from shared.queue_overview import JobCounts, WorkerStatus
 from shared.series_record import ledger_in_use
-from shared.settings import Settings
+from shared.settings import LANES, Settings
 
 REDIS_UP = Metric("kronos_redis_up", "1 where Redis answers; where it is 0 nothing else is known.")
 BUILD_INFO = Metric("kronos_build_info", "Always 1; the label says which version answers.", ("version",))
@@ -108,7 +108,7 @@ def samples(settings: Settings, stores: Stores, records: Records, now_ms: int) -
 def _told(settings: Settings, stores: Stores, records: Records, now_ms: int) -> Iterator[Sample]:
     statuses, queue, fetches = stores.klines.statuses_question(), stores.queue, stores.queue.fetches
     jobs, to_fetch = (
-        {lane: queue.counts_question(lane, now_ms) for lane in queue.lanes},
+        {lane: queue.counts_question(lane, now_ms) for lane in LANES},
         fetches.counts_question(now_ms),
     )
     workers, ingests = queue.worker_statuses_question(now_ms), fetches.ingest_statuses_question(now_ms)
@@ -120,6 +120,8 @@ def _told(settings: Settings, stores: Stores, records: Records, now_ms: int) -> 
     ):
         yield from record_samples(record)
     for lane, counts in jobs.items():
+        if lane not in queue.lanes and not answers[counts].unfinished:
+            continue  # nothing was ever led there, or no more
         name = settings.queue.forecasts_in(lane)
         yield from _queue(name, answers[counts], [one for one in answers[workers] if name in one.queues])
     yield from _queue(settings.queue.ingest_name, answers[to_fetch], answers[ingests])

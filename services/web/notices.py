@@ -50,7 +50,7 @@ def latest_notices(situation: Situation, fresh: Freshness | None, record: TrackR
     else:
         notices += _state_notices(situation, situation.latest, fresh)
     if not situation.workers:
-        notices.append(worker_notice(situation.lane, situation.silent_since))
+        notices.append(worker_notice(situation.lane, situation.silent_since, situation.worker_command))
     elif situation.queued > LONG_QUEUE * situation.workers:
         counted = {"waiting": situation.queued, "workers": situation.workers}
         notices.append(Notice("queue", "notice.queue", [Saying("notice.queue_text", counted)]))
@@ -128,12 +128,17 @@ def past_notice() -> Notice:
     return Notice("past", "notice.past", [Saying("notice.past_text")])
 
 
-def worker_notice(lane: Lane, silent_since: datetime | None) -> Notice:
+def worker_notice(lane: Lane, silent_since: datetime | None, command: str) -> Notice:
     """That nobody computes what waits in a lane, and what to do; where there are workers, since when none was heard."""
     if silent_since:
-        return Notice("worker", "notice.worker_silent", [Saying("notice.worker_silent_text")], since=silent_since)
+        return Notice(
+            "worker",
+            "notice.worker_silent",
+            [Saying("notice.worker_silent_text", {"command": command})],
+            since=silent_since,
+        )
     text = "notice.worker_text" if lane == "light" else "notice.worker_heavy_text"
-    return Notice("worker", "notice.worker", [Saying(text)])
+    return Notice("worker", "notice.worker", [Saying(text, {"command": command})])
 
 
 def job_notice(job: JobStatus) -> Notice:

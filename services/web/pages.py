@@ -121,7 +121,9 @@ def _job_notices(stores: Stores, job: JobStatus, now_ms: int) -> list[Notice]:
     question = stores.queue.workforce_question(job.lane, now_ms)
     workforce = stores.ask(question)[question]
     return (
-        [job_notice(job)] if workforce.at_hand else [worker_notice(job.lane, workforce.silent_since), job_notice(job)]
+        [job_notice(job)]
+        if workforce.at_hand
+        else [worker_notice(job.lane, workforce.silent_since, stores.queue.worker_command(job.lane)), job_notice(job)]
     )
 
 

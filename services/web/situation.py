@@ -5,6 +5,7 @@ Read from the stores in one place, so that the page, the API and /readyz never d
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, cast
@@ -21,7 +22,7 @@ from shared.freshness import as_of, ingest_is_silent, is_stale, successor_due_ms
 from shared.kline_store import KlineStore, SeriesStatus, describe_missing_series
 from shared.klines import IngestedOrigin, Interval, utc
 from shared.redis_questions import Answers, Question
-from shared.settings import Lane
+from shared.settings import LANES, Lane
 
 
 class Freshness(Contract):
@@ -57,10 +58,11 @@ class Situation:
     latest: Forecast | None
     coming: JobStatus | None  # the schedule's forecast for the newest candle, while it is not there yet
     workers: int  # that gave a sign of life lately, of those that make this series' forecasts
-    queued: int = 0  # forecasts that no worker has taken up yet
+    queued: int = 0  # forecasts that none of those has taken up yet
     newest_ids: tuple[str, ...] = ()  # of the schedule and of people: another one is there when any forecast was added
     silent_since: datetime | None = None  # where there are workers, but none gave a sign of life since
     lane: Lane = "light"  # that those workers serve
+    worker_command: str = "kronos-live worker"  # that starts one of them
 
 
 def read_situation(stores: Stores, symbol: str, interval: Interval, now_ms: int) -> Situation:
@@ -71,15 +73,16 @@ def read_situation(stores: Stores, symbol: str, interval: Interval, now_ms: int)
     statuses = stores.klines.statuses_question()
     latest_by_origin = stores.forecasts.latest_question(symbol, interval)
     newest_ids = stores.forecasts.newest_ids_question(symbol, interval)
-    workforces = {lane: stores.queue.workforce_question(lane, now_ms) for lane in stores.queue.lanes}
-    waiting = stores.queue.waiting_question()
-    answers = stores.ask(statuses, latest_by_origin, newest_ids, waiting, *workforces.values())
+    workforces = {lane: stores.queue.workforce_question(lane, now_ms) for lane in LANES}
+    waiting = {lane: stores.queue.waiting_in_question(lane) for lane in LANES}
+    answers = stores.ask(statuses, latest_by_origin, newest_ids, *waiting.values(), *workforces.values())
 
     known = [as_of(series, now_ms) for series in answers[statuses]]
     series = next((one for one in known if (one.symbol, one.interval) == (symbol, interval)), None)
     latest = answers[latest_by_origin][series.origin] if series and series.origin else None
     coming = _coming(stores.queue, series, latest)
-    lane = _lane(stores.queue, coming, latest)
+    at_hand = {lane: answers[question].at_hand for lane, question in workforces.items()}
+    lane = _lane(stores.queue, coming, latest, at_hand)
     workforce = answers[workforces[lane]]
     return Situation(
         symbol,
@@ -89,18 +92,19 @@ def read_situation(stores: Stores, symbol: str, interval: Interval, now_ms: int)
         latest,
         coming,
         workforce.at_hand,
-        answers[waiting],
+        answers[waiting[lane]],
         answers[newest_ids],
         workforce.silent_since,
         lane,
+        stores.queue.worker_command(lane),
     )
 
 
-def _lane(queue: ForecastQueue, coming: JobStatus | None, latest: Forecast | None) -> Lane:
-    """Whose workers a series waits for: those of its next forecast, or where none is on its way of its latest."""
-    if coming is not None and coming.lane in queue.lanes:
+def _lane(queue: ForecastQueue, coming: JobStatus | None, latest: Forecast | None, at_hand: Mapping[Lane, int]) -> Lane:
+    """Whose workers a series waits for: those of its next forecast, else of its latest, else whoever is there."""
+    if coming is not None:
         return coming.lane
-    return queue.lane_of(latest.request.model) if latest else "light"
+    return queue.lane_of(latest.request.model) if latest else max(LANES, key=lambda lane: at_hand[lane])
 
 
 def _coming(queue: ForecastQueue, series: SeriesStatus | None, latest: Forecast | None) -> JobStatus | None:
@@ -176,7 +180,8 @@ def why_no_worker(situation: Situation) -> list[Saying]:
         return []
     if situation.silent_since:
         return [Saying("why.worker_silent", {"when": utc(round(situation.silent_since.timestamp() * 1000))})]
-    return [Saying("why.no_worker" if situation.lane == "light" else "why.no_heavy_worker")]
+    key = "why.no_worker" if situation.lane == "light" else "why.no_heavy_worker"
+    return [Saying(key, {"command": situation.worker_command})]
 
 
 def _what_holds_up(situation: Situation) -> list[Saying]:

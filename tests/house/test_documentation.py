@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import yaml
 
 from shared.settings import DEFAULT_CONFIG, environment_name, knobs
 from tests.conftest import PROJECT
-from tests.house.knob_table import knob_table, written_table
+from tests.house.knob_table import READMES, knob_table, written_table
 from tests.house.metric_table import metric_table, written_metric_table
 
 KNOBS = [(section, name) for section, name, _ in knobs()]
@@ -51,9 +52,10 @@ def test_every_knob_is_explained_beside_its_default_with_its_environment_name(se
     assert re.match(rf"{'  ' * len(section.split('.'))}{name}: .+#.*\[", line)
 
 
-def test_the_readmes_table_is_what_the_configuration_says() -> None:
-    assert written_table() == knob_table(), "python -m tests.house.knob_table writes it anew"
-    assert written_table().count("\n") == len(KNOBS) + 1
+@pytest.mark.parametrize("readme", READMES, ids=lambda readme: readme.name)
+def test_the_readmes_table_is_what_the_configuration_says(readme: Path) -> None:
+    assert written_table(readme) == knob_table(), "python -m tests.house.knob_table writes it anew"
+    assert written_table(readme).count("\n") == len(KNOBS) + 1
 
 
 def test_the_table_of_metrics_is_what_the_metrics_say() -> None:

@@ -155,7 +155,7 @@ def test_a_queue_that_does_not_keep_up_is_wrong(look: Look, redis: Redis, run: R
     assert not_well(found) == {"queue": "wrong"}
     assert "longer than the shortest interval (3600 s)" in found["queue"].what
     full = look(KRONOS_LIMITS__MAX_QUEUED="1")
-    assert "limits.max_queued is 1" in full["queue"].what
+    assert "limits.max_queued is 1" in full["room in the queue"].what
 
 
 @pytest.mark.usefixtures("healthy")

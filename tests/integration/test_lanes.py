@@ -138,6 +138,20 @@ def test_what_waits_in_either_lane_is_counted_placed_and_cancelled(redis: Redis,
     assert queue.waiting() == 3
 
 
+def test_what_waits_in_a_lane_that_nothing_is_led_to_any_more_is_seen_and_made(
+    redis: Redis, house: dict[str, str], queue: ForecastQueue, environment: dict[str, str], run: Run, tmp_path: Path
+) -> None:
+    stores = stores_on(redis)
+    snapshot_id = stores.klines.save(kline_window(400))
+    queue.enqueue("left", forecast_request(snapshot_id, scheduled=False, num_samples=4, model=HEAVY))
+    unrouted = ForecastQueue(redis, settings().queue)
+    assert (unrouted.waiting(), unrouted.overview(START_MS).waiting, unrouted.status("left").position) == (1, 1, 0)
+    by_check = {one["check"]: one for one in json.loads(run("doctor", "--json").stdout)}
+    assert by_check["heavy lane"]["what"].startswith("1 jobs wait")
+    with service("worker", {**house, "KRONOS_QUEUE__HEAVY_MODELS": ""}, tmp_path) as worker:
+        eventually(lambda: stores.forecasts.exists("left"), 120, worker.log)
+
+
 def test_a_forecast_whose_klines_are_fetched_first_joins_its_lane_then(redis: Redis, queue: ForecastQueue) -> None:
     fetch = Fetch("ETHUSDT", Interval.H1, START_MS)
     queue.enqueue_many(
@@ -159,7 +173,7 @@ def test_a_lane_that_nobody_serves_is_told_to_whoever_waits(
     queue.enqueue("heavy", of(HEAVY))
     light, heavy = (routing_web.get(f"/forecasts/{one}").text for one in ("light", "heavy"))
     assert ("NO WORKER" in light, "NO WORKER" in heavy) == (False, True)
-    assert "KRONOS_WORKER__SERVES=heavy kronos-live worker" in heavy
+    assert f"KRONOS_WORKER__SERVES=heavy KRONOS_MODEL__MODEL_NAME={HEAVY} kronos-live worker" in heavy
     metrics = routing_web.get("/metrics").text
     assert 'kronos_workers{queue="forecasts",state="alive"} 1.0' in metrics
     assert 'kronos_workers{queue="forecasts-heavy",state="alive"} 0.0' in metrics
@@ -176,7 +190,7 @@ def test_the_doctor_looks_at_each_lane(redis: Redis, environment: dict[str, str]
     by_check = {one["check"]: one for one in json.loads(found.stdout)}
     assert by_check["workers of the light lane"]["state"] == "ok"
     assert by_check["workers of the heavy lane"]["state"] == "wrong"
-    assert "KRONOS_WORKER__SERVES=heavy" in by_check["workers of the heavy lane"]["todo"]
+    assert f"SERVES=heavy KRONOS_MODEL__MODEL_NAME={HEAVY}" in by_check["workers of the heavy lane"]["todo"]
     assert {"light lane", "heavy lane"} <= set(by_check)
 
 

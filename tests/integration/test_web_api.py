@@ -269,6 +269,7 @@ def test_the_api_describes_itself_and_its_answers_are_as_described(web: httpx.Cl
         "/api/v1/ledger",
         "/api/v1/ledger.csv",
         "/api/v1/ledger.parquet",
+        "/api/v1/imported.csv",
         "/api/v1/events",
         "/api/v1/models",
         "/api/v1/workers",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from tests.conftest import free_port
 from tests.faults.redis_faults import FaultyRedis
 from tests.processes import Service, eventually, service
 from tests.tiny_models import write_tiny_models
+from tests.venue_server import VenueServer
 
 
 class House:
@@ -214,3 +216,40 @@ def test_a_worker_that_is_told_to_end_while_redis_hangs_waits_no_longer(house: H
                 lift()
     finally:
         redis.end()
+
+
+def test_a_worker_that_is_told_to_end_while_it_draws_and_redis_takes_nothing_ends_what_it_is_at(house: House) -> None:
+    with service("worker", house.environment, house.folder) as worker:
+        worker.wait_for_log("worker_ready")
+        house.enqueue("at-work", num_samples=300, horizon=400)
+        eventually(lambda: house.queue.status("at-work").progress, 60, worker.log)
+        house.redis.config_set("maxmemory", 1)
+        try:
+            worker.process.send_signal(signal.SIGTERM)
+            worker.wait_for_log("heartbeat_cannot_be_told")
+        finally:
+            house.redis.config_set("maxmemory", 0)
+        assert worker.process.wait(timeout=240) == 0
+    assert house.queue.status("at-work").state == "finished"
+    assert house.queue.status("at-work").tries == 1
+    assert "forecast_failed" not in worker.log()
+
+
+def threads_of(running: Service) -> int:
+    return len(list(Path(f"/proc/{running.process.pid}/task").iterdir()))
+
+
+def test_what_breaks_down_with_redis_and_begins_anew_leaves_no_thread_behind(house: House) -> None:
+    with ExitStack() as running:
+        venue = running.enter_context(VenueServer(real=False))
+        knobs = {**house.environment, "KRONOS_DATA__VENUES": "binance", "KRONOS_VENUES__BINANCE_URLS": venue.url}
+        worker, ingest = (running.enter_context(service(one, knobs, house.folder)) for one in ("worker", "ingest"))
+        worker.wait_for_log("worker_ready")
+        ingest.wait_for_log("fetches_taken")
+        before = [threads_of(worker), threads_of(ingest)]
+        for broken in range(3):
+            house.redis.config_set("maxmemory", 1)
+            eventually(lambda times=broken: ingest.log().count("fetch_worker_broke_down") > times, 60, ingest.log)
+            house.redis.config_set("maxmemory", 0)
+            eventually(lambda times=broken: ingest.log().count("fetches_taken") > times + 1, 60, ingest.log)
+        eventually(lambda: [threads_of(worker), threads_of(ingest)] <= before, 30)

@@ -121,7 +121,7 @@ def measure(
     measured = {
         "model": model,
         "weights": "random" if random_weights else "local",
-        "processor": _processor(),
+        "processor": processor(),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "dtype": engine.precision.name,
@@ -213,7 +213,7 @@ def _print(measured: dict[str, Any]) -> None:
         click.echo(f"ratio      {measured['ratio']:8.1f}")
 
 
-def _processor() -> str:
+def processor() -> str:
     listed = Path("/proc/cpuinfo")
     lines = listed.read_text(encoding="utf-8").splitlines() if listed.exists() else []
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

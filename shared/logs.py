@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from shared.settings import LogSettings
+if TYPE_CHECKING:  # settings are read before there is a log, and warn through here
+    from shared.settings import LogSettings
 
 
 def configure_logs(settings: LogSettings, service: str) -> None:
     """Send our own logs and those of the libraries to standard error in one format, each line naming its service."""
-    as_json = settings.format == "json" or (settings.format == "auto" and not sys.stderr.isatty())
-    for_people = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    renderer: Any = structlog.processors.JSONRenderer() if as_json else for_people
+    renderer = _renderer(settings)
     shared_steps: list[Any] = [
         _naming(service),
         structlog.stdlib.add_log_level,
@@ -45,6 +44,20 @@ def configure_logs(settings: LogSettings, service: str) -> None:
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
 
 
+def warn_before_logs(settings: LogSettings, event: str, **said: Any) -> None:
+    """One warning on standard error in the format of the logs, from before they are configured."""
+    if logging.getLevelName(settings.level.upper()) <= logging.WARNING:
+        line = {"event": event, **said, "service": "settings", "level": "warning"}
+        stamped = structlog.processors.TimeStamper(fmt="iso", utc=True)(None, "warning", line)
+        print(_renderer(settings)(None, "warning", stamped), file=sys.stderr)
+
+
+def _renderer(settings: LogSettings) -> Any:
+    if settings.format == "json" or (settings.format == "auto" and not sys.stderr.isatty()):
+        return structlog.processors.JSONRenderer()
+    return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+
+
 def _naming(service: str) -> structlog.typing.Processor:
     """Adds the service's name to a line, whichever of its threads wrote it."""
 
@@ -55,10 +68,12 @@ def _naming(service: str) -> structlog.typing.Processor:
     return name
 
 
-def quiet_logs() -> None:
-    """For a command that a person runs: warnings alone, in lines on standard error, apart from the command's own words."""
+def quiet_logs(least: int = logging.WARNING) -> None:
+    """For a command that a person runs: warnings alone, or what is as grave as `least`, in lines on standard error, apart from
+    the command's own words.
+    """
     structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        wrapper_class=structlog.make_filtering_bound_logger(least),
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # as it is now, which a progress bar may replace
     )
 

@@ -1,4 +1,4 @@
-"""Settings: config/config.yaml, then a file of the user's, then the environment, as frozen models.
+"""Settings: config/config.yaml, then a profile, then a file of the user's, then the environment, as frozen models.
 
 Read once at an entry point by `load_settings` and handed on from there; nothing else reads the environment. A knob that
 is unknown, of the wrong type or out of range raises SettingsError with one line that names it.
@@ -29,14 +29,17 @@ from shared.alert_rules import (
 )
 from shared.errors import SettingsError
 from shared.klines import Interval
+from shared.logs import warn_before_logs
+from shared.original_config import Knob, is_original, translate
 from shared.setting_kinds import CommaSeparated, Section, SeriesName, describe_allowed
 
 DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "config" / "config.yaml"
+PROFILES = DEFAULT_CONFIG.parent / "profiles"  # one file each, which holds what differs from the defaults
 ENV_PREFIX = "KRONOS_"
 ENV_DELIMITER = "__"
 
-# Other variables of ours: the file, the tests, and what docker-compose.yml alone reads, as do those with its prefix.
-NOT_KNOBS = {"KRONOS_CONFIG", "KRONOS_REQUIRE", "KRONOS_EXTRAS"}
+# Other variables of ours: the profile, the file, the tests, and what docker-compose.yml alone reads, as do those with its prefix.
+NOT_KNOBS = {"KRONOS_PROFILE", "KRONOS_CONFIG", "KRONOS_REQUIRE", "KRONOS_EXTRAS"}
 COMPOSE_PREFIX = "KRONOS_COMPOSE_"
 
 SHORTEST_HISTORY = 64  # candles: no model is asked with fewer, and `overflow: trim` always leaves it as many
@@ -401,19 +404,62 @@ def longest_horizon(max_context: int, overflow: Overflow) -> int:
 
 
 def load_settings(config_file: Path | None = None) -> Settings:
-    """Read the defaults, then `config_file` (else the file that KRONOS_CONFIG names), then the environment.
+    """Read the defaults, then the profile that KRONOS_PROFILE names, then `config_file` (else the file that KRONOS_CONFIG names),
+    then the environment. The user's file may have the original demo's form; what it says that has no meaning here is told in
+    a warning.
 
     Raises SettingsError with one line that names knob, value and what is allowed.
     """
-    chosen = config_file or (Path(named) if (named := os.environ.get("KRONOS_CONFIG")) else None)
     values = _read_yaml(DEFAULT_CONFIG)
-    if chosen:
-        values = _laid_over(values, _read_yaml(chosen))
+    if profile := _chosen_profile():
+        values = _laid_over(values, _read_yaml(profile))
+    spelled: dict[Knob, str] = {}
+    unused: dict[str, str] = {}
+    if chosen := _users_file(config_file):
+        theirs = _read_yaml(chosen)
+        if is_original(theirs):
+            ours = {(section, name) for section, name, _ in knobs()}
+            translated = translate(theirs, ours, values["data"]["forecast_horizon"], chosen)
+            theirs, spelled, unused = translated.sections, translated.spelled, translated.unused
+        values = _laid_over(values, theirs)
     _refuse_unknown_environment(os.environ)
+    told_by_environment = {name.upper() for name in os.environ}
     try:
-        return Settings(**values)
+        settings = Settings(**values)
     except ValidationError as error:
-        raise SettingsError(_first_problem(error)) from None
+        from_file = {knob: name for knob, name in spelled.items() if environment_name(*knob) not in told_by_environment}
+        raise SettingsError(_first_problem(error, from_file)) from None
+    if unused:
+        keys = "; ".join(f"{key}: {why}" for key, why in unused.items())
+        warn_before_logs(settings.logs, "config_keys_unused", file=str(chosen), keys=keys)
+    return settings
+
+
+def is_told(section: str, knob: str, config_file: Path | None = None) -> bool:
+    """Whether somebody has set a knob, to its default or not: in the environment, or in the file that `load_settings` reads."""
+    if environment_name(section, knob) in {name.upper() for name in os.environ}:
+        return True
+    chosen = _users_file(config_file)
+    told = (_read_yaml(chosen) if chosen else {}).get(section)
+    return isinstance(told, dict) and knob in told
+
+
+def profiles() -> list[str]:
+    """The names that KRONOS_PROFILE takes."""
+    return sorted(file.stem for file in PROFILES.glob("*.yaml"))
+
+
+def _chosen_profile() -> Path | None:
+    name = os.environ.get("KRONOS_PROFILE")
+    if not name:
+        return None
+    if name not in profiles():
+        raise SettingsError(f"KRONOS_PROFILE is {name!r}, but allowed is one of {', '.join(profiles())}, or none.")
+    return PROFILES / f"{name}.yaml"
+
+
+def _users_file(config_file: Path | None) -> Path | None:
+    return config_file or (Path(named) if (named := os.environ.get("KRONOS_CONFIG")) else None)
 
 
 def knobs() -> Iterator[tuple[str, str, FieldInfo]]:
@@ -479,7 +525,8 @@ def _refuse_unknown_environment(environment: Mapping[str, str]) -> None:
             raise SettingsError(f"The environment sets {name}, which is no knob: config/config.yaml lists all of them.")
 
 
-def _first_problem(error: ValidationError) -> str:
+def _first_problem(error: ValidationError, spelled: Mapping[Knob, str]) -> str:
+    """In one sentence; `spelled` are knobs that the user's file names in its own way."""
     problem = error.errors()[0]
     of_rule = rule_problem(problem)
     path = [str(part) for part in problem["loc"]]
@@ -493,6 +540,8 @@ def _first_problem(error: ValidationError) -> str:
         return f"{problem['ctx']['error']}.{more}"
     section, name, field = _knob_at(path)
     variable = f" ({environment_name(section, name)})" if name else ""
+    if (theirs := spelled.get((section, name), knob)) != knob:
+        knob, variable = theirs, f" ({knob} here)"
     secret = field is not None and SecretStr in (field.annotation, *get_args(field.annotation))
     value = "set to a value that is not shown" if secret else repr(problem["input"])
     allowed = describe_allowed(field) if field else "a section of knobs"

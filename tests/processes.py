@@ -63,6 +63,21 @@ def service(command: str, environment: Mapping[str, str], folder: Path) -> Itera
             process.wait(timeout=10)
 
 
+def processes_of(mark: str, folder: Path) -> list[str]:
+    """Command lines of the processes that carry `mark` (NAME=value) in their environment, wherever they have moved, and of those
+    that work in `folder`: Redis writes its title over its environment.
+    """
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            marked = mark.encode() in (process / "environ").read_bytes().split(b"\0")
+            if marked or (process / "cwd").readlink().is_relative_to(folder.resolve()):
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:
+            continue
+    return found
+
+
 def eventually(read: Callable[[], object], seconds: float, explain: Callable[[], str] = str) -> None:
     """Return once `read` gives something true; fail after `seconds` (times PATIENCE), with what `explain` says."""
     deadline = time.monotonic() + seconds * PATIENCE

@@ -15,10 +15,12 @@ from services.cli.common import errors_in_one_line
 from services.cli.completion import completion
 from services.cli.doctor import doctor
 from services.cli.importing import import_history
+from services.cli.once import once
 from services.cli.past_klines import klines
 from services.cli.publishing import export, publish
 from services.cli.reading import failed, list_forecasts, open_page, show, status, workers
 from services.cli.records import ledger, outcome, track_record
+from services.cli.running import run as run_services
 from services.cli.training import fine_tune, train
 from shared.settings import load_settings
 
@@ -29,8 +31,9 @@ def main() -> None:
     """Probabilistic kline forecasts with the Kronos foundation model.
 
     Three services meet in Redis: `ingest` fetches klines and enqueues a forecast each time a candle closes, any number
-    of `worker`s compute them, `web` shows them. Settings come from config/config.yaml, from the file that KRONOS_CONFIG
-    names, and from the environment (KRONOS_DATA__SYMBOL=ETHUSDT).
+    of `worker`s compute them, `web` shows them. Settings come from config/config.yaml, from the profile that KRONOS_PROFILE
+    names (development, production), from the file that KRONOS_CONFIG names, and from the environment
+    (KRONOS_DATA__SYMBOL=ETHUSDT).
 
     \b
     A command ends with 0 when all is well, else with
@@ -92,6 +95,8 @@ def demo(port: int, folder: Path) -> None:
 
 
 for command in (
+    once,
+    run_services,
     forecast,
     cancel,
     list_forecasts,

@@ -105,15 +105,19 @@ class Forecaster:
         if torch.get_num_threads() != count:
             torch.set_num_threads(count)
 
+    def load(self) -> ReadyModel:
+        """The configured model, loaded from now on. Raises CheckpointError."""
+        model = self._model(self._settings.model.model_name, is_default=True)
+        if model.stands_in_for:
+            log.warning("bundled_model_stands_in", model=model.name, configured=model.stands_in_for, reason=model.why)
+        return model
+
     def warm_up(self) -> None:
         """Load the configured model and run the configured forecast's first steps, so that the first forecast pays for
         neither. Raises CheckpointError.
         """
         started = perf_counter()
-        name = self._settings.model.model_name
-        model = self._model(name, is_default=True)
-        if model.stands_in_for:
-            log.warning("bundled_model_stands_in", model=model.name, configured=model.stands_in_for, reason=model.why)
+        model = self.load()
         hour, history = Interval.H1.ms, self._settings.data.history_window
         times = hour * np.arange(history, dtype=np.int64)
         context = self._context(model, np.ones((history, len(COLUMNS))), times, hour, WARM_UP_HORIZON)

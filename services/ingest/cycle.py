@@ -5,6 +5,7 @@ Tells the story of one candle. When a cycle runs, and what happens after a faile
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import cast
 
 from services.ingest.market import Found, Market
@@ -14,13 +15,25 @@ from shared.due_forecasts import due_forecasts
 from shared.errors import KronosLiveError
 from shared.forecast_queue import ForecastQueue
 from shared.forecast_store import ForecastStore
-from shared.forecasts import ForecastOverrides, build_request, scheduled_forecast_id, seed_of
+from shared.forecasts import ForecastOverrides, ForecastRequest, build_request, scheduled_forecast_id, seed_of
 from shared.kline_store import KlineStore, SeriesStatus
 from shared.klines import IngestedOrigin, KlineWindow, utc
 from shared.logs import get_logger
 from shared.settings import Settings
 
 log = get_logger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Brought:
+    """A window that is stored, and what a person should know about it, if anything. `is_newest`: False where it is made up
+    and another ingest has meanwhile had a real one.
+    """
+
+    window: KlineWindow
+    snapshot_id: str
+    problem: str | None
+    is_newest: bool
 
 
 class Cycle:
@@ -50,13 +63,18 @@ class Cycle:
 
         `expected_open_ms`: see Market.find. Raises VenueError or StoreUnavailableError.
         """
+        brought = self.bring(expected_open_ms)
+        if brought.is_newest:
+            self._enqueue(brought.window, brought.snapshot_id)
+            self._enqueue_scoring(brought.window)
+        return brought.window.origin != "simulated"
+
+    def bring(self, expected_open_ms: int | None) -> Brought:
+        """The newest closed candle, stored with the series' state; whoever runs once asks for no more. Raises as `run` does."""
         known = self._klines.status(self._symbol, self._interval)
         found = self._market.find(expected_open_ms, may_simulate=known is None or not known.ever_live)
         snapshot_id = self._klines.save(found.window)
-        if self._save_status(found, snapshot_id):
-            self._enqueue(found.window, snapshot_id)
-            self._enqueue_scoring(found.window)
-        return found.window.origin != "simulated"
+        return Brought(found.window, snapshot_id, found.problem, self._save_status(found, snapshot_id))
 
     def report_failure(self, error: KronosLiveError, next_fetch_at_ms: int) -> None:
         """Make it known that the candle that is due could not be had, unless another ingest has brought it.
@@ -117,15 +135,7 @@ class Cycle:
         if self._forecasts.exists(forecast_id):
             about.info("forecast_already_made")
             return
-        # The history is cut where the market has no longer one; the snapshot's problem says why.
-        history = len(window) if len(window) < self._settings.data.history_window else None
-        request = build_request(
-            self._settings,
-            ForecastOverrides.model_validate({"symbol": self._symbol, "interval": self._interval, "history": history}),
-            snapshot_id,
-            scheduled=True,
-            seed=seed_of(forecast_id),
-        )
+        request = scheduled_request(self._settings, window, snapshot_id)
         if self._queue.enqueue(forecast_id, request):
             about.info("forecast_enqueued")
         else:
@@ -136,3 +146,17 @@ class Cycle:
         due = due_forecasts(self._forecasts, self._symbol, self._interval, window.origin, window.last_close_time_ms)
         if next(due, None) and self._queue.enqueue_scoring(self._symbol, self._interval, window.last_open_time_ms):
             log.info("scoring_enqueued", series=str(self.series), candle=utc(window.last_open_time_ms))
+
+
+def scheduled_request(settings: Settings, window: KlineWindow, snapshot_id: str) -> ForecastRequest:
+    """What the schedule asks for after the last candle of `window`, with the seed that this candle has."""
+    forecast_id = scheduled_forecast_id(window.symbol, window.interval, window.last_open_time_ms, window.origin)
+    # The history is cut where the market has no longer one; the snapshot's problem says why.
+    history = len(window) if len(window) < settings.data.history_window else None
+    return build_request(
+        settings,
+        ForecastOverrides.model_validate({"symbol": window.symbol, "interval": window.interval, "history": history}),
+        snapshot_id,
+        scheduled=True,
+        seed=seed_of(forecast_id),
+    )

@@ -1,4 +1,4 @@
-"""A forecast's paths in the formats that programs read: Parquet, JSON, long rows of quantiles. Pure.
+"""A forecast's paths in the formats that programs read: CSV, Parquet, JSON, long rows of quantiles. Pure.
 
 Times are open times of the forecast candles in UTC; numbers are the paths' own float32, written so that they read back
 the same.
@@ -17,6 +17,18 @@ from numpy.typing import NDArray
 from shared.forecasts import Forecast, QuantileLine
 
 Paths = NDArray[np.float32]  # [paths, horizon, columns]
+
+
+def csv_rows(forecast: Forecast, paths: Paths) -> Iterator[str]:
+    """The paths (paths, horizon, columns) in long format, a chunk of lines for each path."""
+    yield ",".join(["path", "step", "open_time", *forecast.paths.columns]) + "\n"
+    times = np.array(forecast.open_times_ms, dtype="datetime64[ms]").astype("datetime64[s]").astype(str)
+    for number, path in enumerate(paths):
+        rows = path.astype(str)  # the shortest text that reads back as the same float32
+        yield "".join(
+            f"{number},{step},{time}Z,{','.join(row)}\n"
+            for step, (time, row) in enumerate(zip(times, rows, strict=True), 1)
+        )
 
 
 def parquet(forecast: Forecast, paths: Paths, labels: list[str]) -> bytes:

@@ -18,7 +18,7 @@ from uuid import uuid4
 import pytest
 
 from tests.conftest import PROJECT, free_port
-from tests.processes import eventually
+from tests.processes import eventually, processes_of
 
 STARTS_WITHIN_S = 30
 
@@ -28,6 +28,7 @@ class Demo:
 
     def __init__(self, folder: Path, port: int) -> None:
         self.port = port
+        self._folder = folder
         self.mark = f"DEMO_TEST_MARK={uuid4().hex}"
         nowhere = f"http://127.0.0.1:{free_port()}"
         name, value = self.mark.split("=")
@@ -86,15 +87,8 @@ class Demo:
         self.lines.append(output)
 
     def survivors(self) -> list[str]:
-        """Processes of this demo that still live, wherever they moved: they carry its mark in their environment."""
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                if self.mark.encode() in (folder / "environ").read_bytes():
-                    found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-            except OSError:
-                continue
-        return found
+        """Processes of this demo that still live."""
+        return processes_of(self.mark, self._folder)
 
 
 @pytest.fixture
@@ -150,7 +144,7 @@ def test_ctrl_c_while_a_forecast_is_made_lets_it_end_and_be_stored(demo: Demo, t
 def test_two_demos_do_not_share_a_folder(demo: Demo, tmp_path: Path) -> None:
     demo.wait_for("Kronos Live:")
     second = Demo(tmp_path / "demo", free_port())
-    second.wait_for("Another demo uses")
+    second.wait_for("Another Kronos Live uses")
     assert second.process.wait(timeout=20) == 2
     assert demo.get("/livez")
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import numpy as np
 from flask import Response, make_response
 from flask_openapi3.blueprint import APIBlueprint
-from numpy.typing import NDArray
 
 from services.web.api.answers import load_finished
 from services.web.api.contracts import ForecastPath, problems
 from services.web.charts import forecast_figure
 from services.web.conditional import conditional
+from services.web.path_formats import csv_rows
 from services.web.situation import Stores
 from shared.errors import NotFoundError
-from shared.forecasts import Forecast
 from shared.outcome import followed_candles
 
 
@@ -52,15 +48,3 @@ def add_parts(api: APIBlueprint, stores: Stores) -> None:
         except NotFoundError:
             history = None
         return conditional(make_response(forecast_figure(forecast, history, followed_candles(stores.klines, forecast))))
-
-
-def csv_rows(forecast: Forecast, paths: NDArray[np.float32]) -> Iterator[str]:
-    """The paths (paths, horizon, columns) in long format, a chunk of lines for each path."""
-    yield ",".join(["path", "step", "open_time", *forecast.paths.columns]) + "\n"
-    times = np.array(forecast.open_times_ms, dtype="datetime64[ms]").astype("datetime64[s]").astype(str)
-    for number, path in enumerate(paths):
-        rows = path.astype(str)  # the shortest text that reads back as the same float32
-        yield "".join(
-            f"{number},{step},{time}Z,{','.join(row)}\n"
-            for step, (time, row) in enumerate(zip(times, rows, strict=True), 1)
-        )

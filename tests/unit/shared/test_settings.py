@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shared.errors import SettingsError
-from shared.settings import load_settings
+from shared.settings import is_told, load_settings
 
 
 def test_the_defaults_are_those_of_the_original_demo() -> None:
@@ -34,6 +34,59 @@ def test_the_environment_wins_over_the_users_file_and_that_over_the_defaults(
     monkeypatch.setenv("KRONOS_DATA__SYMBOL", "SOLUSDT")
     settings = load_settings()
     assert (settings.data.symbol, settings.data.interval, settings.data.history_window) == ("SOLUSDT", "4h", 360)
+
+
+@pytest.mark.parametrize(
+    ("profile", "model", "paths", "history"),
+    [("development", "Kronos-small", 10, 180), ("production", "Kronos-base", 30, 360)],
+)
+def test_a_profile_has_the_settings_that_the_original_recommends(
+    monkeypatch: pytest.MonkeyPatch, profile: str, model: str, paths: int, history: int
+) -> None:
+    monkeypatch.setenv("KRONOS_PROFILE", profile)
+    settings = load_settings()
+    assert (settings.model.model_name, settings.sampling.num_samples) == (model, paths)
+    assert settings.data.history_window == history
+    assert settings.data.symbol == "BTCUSDT"
+
+
+def test_a_profile_goes_before_the_defaults_a_file_before_it_and_the_environment_before_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("{model: {model_name: Kronos-mini}, sampling: {num_samples: 20}}\n")
+    monkeypatch.setenv("KRONOS_PROFILE", "development")
+    monkeypatch.setenv("KRONOS_CONFIG", str(file))
+    monkeypatch.setenv("KRONOS_MODEL__MODEL_NAME", "Kronos-nano")
+    settings = load_settings()
+    assert settings.model.model_name == "Kronos-nano"
+    assert (settings.sampling.num_samples, settings.data.history_window) == (20, 180)
+
+
+def test_an_unknown_profile_is_told_with_those_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KRONOS_PROFILE", "../config")
+    with pytest.raises(
+        SettingsError, match=r"^KRONOS_PROFILE is '\.\./config', .* one of development, production, or none\.$"
+    ):
+        load_settings()
+
+
+def test_no_profile_is_the_same_as_an_empty_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = load_settings()
+    monkeypatch.setenv("KRONOS_PROFILE", "")  # as .env files leave it
+    assert load_settings() == plain
+
+
+def test_a_knob_is_told_by_a_file_or_the_environment_also_where_that_is_its_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not is_told("redis", "url")
+    file = tmp_path / "mine.yaml"
+    file.write_text("redis: {url: 'redis://127.0.0.1:6379/0'}\n")
+    assert is_told("redis", "url", file)
+    assert not is_told("redis", "ca_file", file)
+    monkeypatch.setenv("KRONOS_REDIS__URL", "redis://127.0.0.1:6379/0")
+    assert is_told("redis", "url")
 
 
 def test_a_section_within_another_is_laid_over_knob_by_knob(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ $(VENV)/.running: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV) (torch from $(if $(TORCH_INDEX),$(TORCH_INDEX),pip's own index))"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --retries 1 --no-deps $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ingest,inference,web,publish,demo]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ingest,inference,web,publish,alerts,demo]'
 	@touch $@
 
 # Compiled where there is a C++ compiler; where there is none, torch does their work.
@@ -37,7 +37,7 @@ $(VENV)/.kernels: $(VENV)/.running $(wildcard services/inference/native/*.py ser
 	@touch $@
 
 $(VENV)/.developing: $(VENV)/.running
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ingest,inference,garch,web,publish,client,demo,dev]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ingest,inference,garch,web,publish,alerts,client,demo,dev]'
 	@touch $@
 
 demo: venv  ## everything on http://127.0.0.1:8000 (DEMO_PORT), until Ctrl+C; data in .demo (DEMO_FOLDER)

@@ -20,7 +20,8 @@ from shared.forecast_queue import Asked, ForecastQueue, Wanted
 from shared.forecast_store import ForecastStore
 from shared.forecasts import LONGEST_HORIZON, SEED_LIMIT, ForecastOverrides, JobStatus, adhoc_forecast_id, build_request
 from shared.kline_store import KlineStore
-from shared.settings import SHORTEST_HISTORY, Settings, describe_allowed, longest_horizon
+from shared.setting_kinds import describe_allowed
+from shared.settings import SHORTEST_HISTORY, Settings, longest_horizon
 from shared.uploaded_klines import describe_candle_problem, read_csv, uploaded_window
 from shared.wanted_klines import newest_snapshot_or_fetch, refuse_what_nobody_fetches
 

@@ -35,7 +35,7 @@ from shared.queue_overview import Workforce, workforce_question
 from shared.queue_workers import release_abandoned
 from shared.redis_connection import redis_errors_translated
 from shared.redis_questions import ask_together
-from shared.settings import QueueSettings
+from shared.settings import LANES, QueueSettings
 
 BACKTEST_JOB = "services.inference.jobs.forecast_past"
 KNOWN_TTL_S = 86_400  # longer than any of the few moments that are handed out at a time should wait
@@ -82,7 +82,9 @@ class BacktestQueue:
     def __init__(self, redis: Redis, settings: QueueSettings) -> None:
         self._redis = redis
         self._settings = settings
-        self._queue = Queue(settings.backtest_name, connection=redis, serializer=JSONSerializer)
+        self._queues = {
+            lane: Queue(settings.backtests_in(lane), connection=redis, serializer=JSONSerializer) for lane in LANES
+        }
         self._call_off = redis.register_script(_CALL_OFF)
 
     @redis_errors_translated()
@@ -94,7 +96,7 @@ class BacktestQueue:
             pipe.expire(_known_key(moment.job_id), KNOWN_TTL_S)
             pipe.execute()
         with suppress(DuplicateJobError):
-            self._queue.enqueue_call(
+            self._queue_of(moment.request.model).enqueue_call(
                 BACKTEST_JOB,
                 args=(moment.forecast_id, moment.request.model_dump(mode="json"), moment.outcome),
                 job_id=moment.job_id,
@@ -138,23 +140,26 @@ class BacktestQueue:
         """Those that have left the queue and that no worker has begun: for a moment as one takes them, for good where Redis
         went away in that moment.
         """
-        return set(job_ids) & set(taken_and_not_begun(self._queue))
+        taken = {job_id for queue in self._queues.values() for job_id in taken_and_not_begun(queue)}
+        return set(job_ids) & taken
 
     @redis_errors_translated()
     def put_back(self, job_ids: Sequence[str]) -> None:
         """Let those that are stranded wait again. Where a worker begins one after all it is made twice, to the same end."""
         for one in job_ids:
-            put_back(self._queue, one)
+            for queue in self._queues.values():
+                put_back(queue, one)
 
     @redis_errors_translated()
     def call_off(self, job_ids: Sequence[str]) -> int:
         """Take out of the queue what no worker has begun; returns how many."""
-        return sum(int(self._call_off(keys=[self._queue.key, Job.key_for(one)], args=[one])) for one in job_ids)
+        keys = [queue.key for queue in self._queues.values()]
+        return sum(int(self._call_off(keys=[key, Job.key_for(one)], args=[one])) for one in job_ids for key in keys)
 
     @redis_errors_translated()
-    def workforce(self, now_ms: int) -> Workforce:
-        """Who is there to take from this queue; `now_ms` is UTC ms."""
-        question = workforce_question(self._queue.name, now_ms)
+    def workforce(self, model: str, now_ms: int) -> Workforce:
+        """Who is there to make backtests of a model; `now_ms` is UTC ms."""
+        question = workforce_question(self._queue_of(model).name, now_ms)
         return ask_together(self._redis, question)[question]
 
     @redis_errors_translated()
@@ -180,11 +185,18 @@ class BacktestQueue:
     @redis_errors_translated()
     def release_abandoned(self, is_gone: Callable[[str], bool]) -> list[str]:
         """Give back to the queue what workers began that are gone (`queue_workers`); returns those jobs' ids."""
-        return release_abandoned(self._queue, is_gone)
+        return [job_id for queue in self._queues.values() for job_id in release_abandoned(queue, is_gone)]
 
-    def watch(self, is_gone: Callable[[str], bool]) -> LostWork:
-        """What finds the moments that lost workers were at."""
-        return LostWork(self._queue, is_gone)
+    def watches(self, is_gone: Callable[[str], bool]) -> list[LostWork]:
+        """What finds the moments that lost workers were at, for each lane."""
+        return [LostWork(queue, is_gone) for queue in self._queues.values()]
+
+    def worker_command(self, model: str) -> str:
+        """What starts a worker that makes backtests of a model."""
+        return self._settings.worker_command(self._settings.lane_of(model))
+
+    def _queue_of(self, model: str) -> Queue:
+        return self._queues[self._settings.lane_of(model)]
 
     def _jobs(self, job_ids: Sequence[str]) -> dict[str, Job | None]:
         found = Job.fetch_many(job_ids, connection=self._redis, serializer=JSONSerializer) if job_ids else []

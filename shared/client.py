@@ -220,6 +220,16 @@ class KronosLive:
             rows[name] = pd.to_datetime(rows.pop(f"{name}_ms"), unit="ms", utc=True)
         return rows.set_index("last_open_time")
 
+    def imported(self, symbol: str | None = None, interval: Interval | str | None = None) -> pd.DataFrame:
+        """What forecasters of elsewhere have published of a series, oldest first: a row for each update, by the open time (UTC)
+        of the last candle that it knew, with its commit and, once it is scored, what then happened.
+        """
+        answer = self._answer("GET", "/imported.csv", params=_series(symbol, interval))
+        rows = pd.read_csv(io.BytesIO(answer.content)).iloc[::-1]
+        for name in ("last_open_time", "updated_at", "committed_at", "imported_at", "scored_at"):
+            rows[name] = pd.to_datetime(rows.pop(f"{name}_ms"), unit="ms", utc=True)
+        return rows.set_index("last_open_time")
+
     def read(self, path: str) -> bytes:
         """The body of whatever the API has at `path`."""
         return self._answer("GET", path).content

@@ -94,7 +94,7 @@ class Fetches:
 
     def ingest_statuses_question(self, now_ms: int) -> Question[list[WorkerStatus]]:
         """The same, to be asked together with others."""
-        return workers_question(self._queue.name, now_ms)
+        return workers_question([self._queue.name], now_ms)
 
     def counts_question(self, now_ms: int) -> Question[JobCounts]:
         """How many fetches there are in each state; `now_ms` is UTC ms."""

@@ -12,9 +12,11 @@ Beside RQ's fields a job's hash has one of ours, `settled`: whoever writes it fi
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, cast
 
 from pydantic import ValidationError
@@ -25,11 +27,13 @@ from rq.exceptions import DeserializationError, DuplicateJobError, NoSuchJobErro
 from rq.executions import Execution
 from rq.job import Dependency, Job
 from rq.job import JobStatus as RqStatus
+from rq.queue import EnqueueData
 from rq.serializers import JSONSerializer
 from rq.utils import now
 
 from shared.contract import JOB_VERSION, VERSION
 from shared.errors import AlreadyEndedError, ForecastCancelledError, KlinesNotFetchedError, NotFoundError
+from shared.failed_jobs import FailedJob, failed_jobs, why_failed
 from shared.fetches import Fetch, Fetches, Fetching, snapshot_of
 from shared.forecasts import ForecastRequest, JobState, JobStatus, Progress
 from shared.kept_answers import KeptAnswers
@@ -41,14 +45,14 @@ from shared.queue_overview import (
     WorkerStatus,
     Workforce,
     counts_question,
-    queue_question,
+    queues_question,
     workers_question,
     workforce_question,
 )
 from shared.queue_workers import names_question, release_abandoned
 from shared.redis_connection import check_writable, redis_errors_translated
 from shared.redis_questions import Answers, Question, ask_together
-from shared.settings import QueueSettings
+from shared.settings import LANES, Lane, QueueSettings
 
 FORECAST_JOB = "services.inference.jobs.run_forecast"
 SCORING_JOB = "services.inference.jobs.score_series"
@@ -100,12 +104,14 @@ class Asked:
 
 
 class ForecastQueue:
-    """The forecasts that wait, run or have failed."""
+    """The forecasts that wait, run or have failed, in whichever lane."""
 
     def __init__(self, redis: Redis, settings: QueueSettings) -> None:
         self._redis = redis
         self._settings = settings
-        self._queue = Queue(settings.name, connection=redis, serializer=JSONSerializer)
+        self._queues = {
+            lane: Queue(settings.forecasts_in(lane), connection=redis, serializer=JSONSerializer) for lane in LANES
+        }
         self.answers = KeptAnswers(redis)  # to what was asked of this queue
         self.fetches = Fetches(redis, settings)  # what some of these forecasts wait for
 
@@ -120,7 +126,7 @@ class ForecastQueue:
         """
         self._forget_failed(forecast_id)
         try:
-            self._queue.enqueue_call(FORECAST_JOB, unique=True, **self._job(forecast_id, request))
+            self._queue_for(request).enqueue_call(FORECAST_JOB, unique=True, **self._job(forecast_id, request))
         except DuplicateJobError:
             return False
         return True
@@ -131,7 +137,7 @@ class ForecastQueue:
         job_id = f"score-{symbol}-{interval}-{last_open_time_ms}"
         self._forget_failed(job_id)
         try:
-            self._queue.enqueue_call(
+            self._queues["light"].enqueue_call(
                 SCORING_JOB,
                 args=(symbol, str(interval)),
                 job_id=job_id,
@@ -185,23 +191,25 @@ class ForecastQueue:
 
     def _enqueue(self, pipe: Pipeline, new: Sequence[tuple[Wanted, Fetching | None]]) -> None:
         """Each joins the queue, unless its klines are still to come: then it waits in RQ's registry of deferred jobs."""
-        at_once = []
+        at_once: dict[Lane, list[EnqueueData]] = defaultdict(list)
         for one, fetching in new:
             known = {"snapshot_id": fetching.snapshot_id or "", "fetched_by": fetching.fetch_id} if fetching else {}
             job = self._job(one.forecast_id, one.request.model_copy(update=known))
             if fetching is None or fetching.snapshot_id:
-                at_once.append(Queue.prepare_data(FORECAST_JOB, **job))
+                at_once[self.lane_of(one.request.model)].append(Queue.prepare_data(FORECAST_JOB, **job))
             else:
-                self._defer(pipe, job, fetching.fetch_id)
-        self._queue.enqueue_many(at_once, pipeline=pipe)
+                self._defer(pipe, self._queue_for(one.request), job, fetching.fetch_id)
+        for lane, some in at_once.items():
+            self._queues[lane].enqueue_many(some, pipeline=pipe)
 
-    def _defer(self, pipe: Pipeline, job: dict[str, Any], fetch_id: str) -> None:
+    @staticmethod
+    def _defer(pipe: Pipeline, queue: Queue, job: dict[str, Any], fetch_id: str) -> None:
         """What RQ's `enqueue_many` does with a job that depends on another, which it cannot do in the caller's transaction.
 
         The job also runs after a fetch that failed, and says why.
         """
         after = Dependency(jobs=[fetch_id], allow_failure=True)
-        waiting = self._queue.create_job(FORECAST_JOB, **job, depends_on=after, status=RqStatus.DEFERRED)
+        waiting = queue.create_job(FORECAST_JOB, **job, depends_on=after, status=RqStatus.DEFERRED)
         waiting.enqueued_at = now()
         waiting.register_dependency(pipeline=pipe)
         waiting.save(pipeline=pipe)
@@ -236,6 +244,7 @@ class ForecastQueue:
             error=_why_none(job, state),
             enqueued_at=job.enqueued_at,
             tries=job.meta.get("tries", 0),
+            lane=self.lane_holding(job),
         )
 
     def _waits_for(self, job: Job) -> Progress | None:
@@ -252,11 +261,12 @@ class ForecastQueue:
 
         To cancel twice is to cancel once. Raises NotFoundError, or AlreadyEndedError where it has finished or failed.
         """
-        key, deferred = Job.key_for(forecast_id), self._queue.deferred_job_registry.key
+        key, queue = Job.key_for(forecast_id), self._queues[self.status(forecast_id).lane]
+        deferred = queue.deferred_job_registry.key
 
         def settle(pipe: Pipeline) -> None:
             status = self.status(forecast_id)
-            settled, waits = pipe.hget(key, SETTLED), pipe.lpos(self._queue.key, forecast_id) is not None
+            settled, waits = pipe.hget(key, SETTLED), pipe.lpos(queue.key, forecast_id) is not None
             for_klines = pipe.zscore(deferred, forecast_id) is not None
             if status.state == "cancelled":
                 return
@@ -272,53 +282,88 @@ class ForecastQueue:
                 for fetch_id in fetch_ids:
                     pipe.srem(Job.dependents_key_for(fetch_id), forecast_id)
             if waits or for_klines:
-                pipe.lrem(self._queue.key, 1, forecast_id)
+                pipe.lrem(queue.key, 1, forecast_id)
                 job.set_status(RqStatus.CANCELED, pipeline=pipe)
                 job.cleanup(self._settings.failure_ttl, pipeline=pipe)
 
-        self._redis.transaction(settle, key, self._queue.key, deferred)
+        self._redis.transaction(settle, key, queue.key, deferred)
         return self.status(forecast_id)
 
     @redis_errors_translated()
     def take_along(
         self,
+        lane: Lane,
         wanted: Callable[[ForecastRequest], bool],
         at_most: int,
         begin: Callable[[Job, Pipeline], Execution],
     ) -> list[Execution]:
-        """Take waiting forecasts that are wanted out of the queue, the oldest first, and begin them by `begin`.
+        """Take waiting forecasts that are wanted out of a lane, the oldest first, and begin them by `begin`.
 
         That is one transaction: whenever the worker is killed, a job either waits still or is known to be running, and
         no other worker takes it up. All others keep their order. What has been tried before is left alone, since it may
         be what its first worker died of.
         """
 
+        queue_key = self._queues[lane].key
+
         def take(pipe: Pipeline) -> Any:
-            waiting = cast("list[bytes]", pipe.lrange(self._queue.key, 0, LOOKED_THROUGH - 1))
+            waiting = cast("list[bytes]", pipe.lrange(queue_key, 0, LOOKED_THROUGH - 1))
             ids = [forecast_id.decode() for forecast_id in waiting]
             jobs = Job.fetch_many(ids, connection=self._redis, serializer=JSONSerializer)
             chosen = [job for job in jobs if job is not None and _is_wanted(job, wanted)][:at_most]
             pipe.multi()
             for job in chosen:
-                pipe.lrem(self._queue.key, 1, job.id)
+                pipe.lrem(queue_key, 1, job.id)
             return [begin(job, pipe) for job in chosen]
 
-        return cast("list[Execution]", self._redis.transaction(take, self._queue.key, value_from_callable=True))
+        return cast("list[Execution]", self._redis.transaction(take, queue_key, value_from_callable=True))
 
     @redis_errors_translated()
     def release_abandoned(self, is_gone: Callable[[str], bool]) -> list[str]:
         """Give back to the queue what workers began that are gone (`queue_workers`); returns those forecasts' ids."""
-        return release_abandoned(self._queue, is_gone)
+        return [job_id for queue in self._queues.values() for job_id in release_abandoned(queue, is_gone)]
 
-    def watch(self, is_gone: Callable[[str], bool]) -> LostWork:
-        """What finds the forecasts that lost workers were at."""
-        return LostWork(self._queue, is_gone)
+    def watches(self, is_gone: Callable[[str], bool]) -> list[LostWork]:
+        """What finds the forecasts that lost workers were at, for each lane."""
+        return [LostWork(queue, is_gone) for queue in self._queues.values()]
+
+    @property
+    def lanes(self) -> tuple[Lane, ...]:
+        """Those that anything is led to."""
+        return self._settings.lanes
+
+    def lane_of(self, model: str) -> Lane:
+        """The lane that forecasts of a model wait in."""
+        return self._settings.lane_of(model)
+
+    def lane_holding(self, job: Job) -> Lane:
+        """The lane that a job was put in, which tells of queue.heavy_models as it was then."""
+        return "heavy" if job.origin == self._queues["heavy"].name else "light"
+
+    def _queue_for(self, request: ForecastRequest) -> Queue:
+        return self._queues[self.lane_of(request.model)]
+
+    def worker_command(self, lane: Lane) -> str:
+        """What starts a worker that serves a lane."""
+        return self._settings.worker_command(lane)
+
+    @property
+    def _all(self) -> list[Queue]:
+        """Those too that nothing is led to any more: what was, may wait there still."""
+        return list(self._queues.values())
 
     def _forget_failed(self, forecast_id: str) -> None:
         with suppress(NoSuchJobError):
             job = Job.fetch(forecast_id, connection=self._redis, serializer=JSONSerializer)
             if _STATES.get(job.get_status(refresh=False), "failed") == "failed":
                 job.delete()
+
+    @redis_errors_translated()
+    def failed(self, at_most: int) -> list[FailedJob]:
+        """What has failed for good and whose reason is still kept, the newest first."""
+        listed = [one for lane in LANES for one in failed_jobs(self._queues[lane], lane, at_most)]
+        found = [one for one in listed if not _is_cancelled(self._redis, one.id)]
+        return sorted(found, key=lambda one: one.failed_at, reverse=True)[:at_most]
 
     @redis_errors_translated()
     def waiting(self) -> int:
@@ -332,6 +377,12 @@ class ForecastQueue:
         return len(self.worker_names())
 
     @redis_errors_translated()
+    def workers_of(self, lane: Lane) -> int:
+        """Those of them that serve a lane."""
+        question = names_question(self._queues[lane].name)
+        return len(ask_together(self._redis, question)[question])
+
+    @redis_errors_translated()
     def worker_names(self) -> list[str]:
         """The names of those workers."""
         question = self.workers_question()
@@ -339,11 +390,11 @@ class ForecastQueue:
 
     def workers_question(self) -> Question[list[str]]:
         """The same, to be asked together with others."""
-        return names_question(self._queue.name)
+        return names_question(*(queue.name for queue in self._all))
 
-    def workforce_question(self, now_ms: int) -> Question[Workforce]:
-        """Who is there to work, to be asked together with others; `now_ms` is UTC ms."""
-        return workforce_question(self._queue.name, now_ms)
+    def workforce_question(self, lane: Lane, now_ms: int) -> Question[Workforce]:
+        """Who is there to work in a lane, to be asked together with others; `now_ms` is UTC ms."""
+        return workforce_question(self._queues[lane].name, now_ms)
 
     @redis_errors_translated()
     def worker_statuses(self, now_ms: int) -> list[WorkerStatus]:
@@ -353,24 +404,28 @@ class ForecastQueue:
 
     def worker_statuses_question(self, now_ms: int) -> Question[list[WorkerStatus]]:
         """The same, to be asked together with others."""
-        return workers_question(self._queue.name, now_ms)
+        return workers_question([queue.name for queue in self._all], now_ms)
 
-    def counts_question(self, now_ms: int) -> Question[JobCounts]:
-        """How many jobs there are in each state, those of scoring among them; `now_ms` is UTC ms."""
-        return counts_question(self._queue, now_ms)
+    def counts_question(self, lane: Lane, now_ms: int) -> Question[JobCounts]:
+        """How many jobs a lane has in each state, in the light one those of scoring among them; `now_ms` is UTC ms."""
+        return counts_question(self._queues[lane], now_ms)
 
     @redis_errors_translated()
     def overview(self, now_ms: int) -> QueueStatus:
         """How many wait, for how long, and what runs; `now_ms` is UTC ms."""
-        running, deferred = self._queue.started_job_registry.key, self._queue.deferred_job_registry.key
-        question = queue_question(self._queue.key, running, deferred, now_ms)
+        question = queues_question(self._all, now_ms)
         return ask_together(self._redis, question)[question]
 
     def waiting_question(self) -> Question[int]:
         """The same, to be asked together with others."""
+        in_lanes = [self.waiting_in_question(lane).commands for lane in LANES]
+        return Question(tuple(chain.from_iterable(in_lanes)), lambda replies: sum(map(int, replies)))
+
+    def waiting_in_question(self, lane: Lane) -> Question[int]:
+        """The same of one lane."""
+        queue = self._queues[lane]
         return Question(
-            (("LLEN", self._queue.key), ("ZCARD", self._queue.deferred_job_registry.key)),
-            lambda replies: int(replies[0]) + int(replies[1]),
+            (("LLEN", queue.key), ("ZCARD", queue.deferred_job_registry.key)), lambda replies: sum(map(int, replies))
         )
 
     def check_writable(self) -> None:
@@ -457,6 +512,13 @@ def report_progress(jobs: Sequence[Job], phase: str, done: int, total: int) -> N
 
 
 @redis_errors_translated()
+def count_no_failure(job: Job) -> None:
+    """Take a job that has just ended without a forecast off RQ's list of what failed, where it was cancelled."""
+    if _is_cancelled(job.connection, job.id):
+        job.connection.zrem(job.failed_job_registry.key, job.id)
+
+
+@redis_errors_translated()
 def refuse_cancelled(job: Job) -> None:
     """Raises ForecastCancelledError where a job that begins is no longer wanted."""
     if _is_cancelled(job.connection, job.id):
@@ -512,5 +574,5 @@ def _why_none(job: Job, state: JobState) -> str | None:
     if state == "cancelled":
         return "It was cancelled before it was finished; ask for a new one if it is wanted after all."
     if state == "failed":
-        return str(job.meta.get("error") or "The worker stopped before the forecast was finished; ask for it again.")
+        return why_failed(job)
     return None

@@ -26,6 +26,7 @@ from redis import Redis
 from shared.errors import NotFoundError
 from shared.forecast_pages import Page, merged, read_cursor
 from shared.forecasts import Forecast
+from shared.imported_ledger import ImportedLedger
 from shared.klines import ORIGINS, Interval, Origin
 from shared.ledger import Ledger
 from shared.logs import get_logger
@@ -79,6 +80,7 @@ class ForecastStore:
         self._redis = redis
         self._keep = keep
         self.ledger = Ledger(redis)  # what became of the schedule's
+        self.imported = ImportedLedger(redis)  # and of what others have published
 
     @redis_errors_translated()
     def save(self, forecast: Forecast, paths: NDArray[np.float32], draws: NDArray[np.float16] | None = None) -> None:

@@ -21,6 +21,7 @@ from shared.settings import (
     SHORTEST_HISTORY,
     TEMPERATURE_IN_WORDS,
     TOP_P_IN_WORDS,
+    Lane,
     ModelName,
     Overflow,
     Settings,
@@ -383,6 +384,9 @@ class JobStatus(Contract):
     error: str | None = Field(default=None, description="why there is no forecast, where it failed or was cancelled")
     enqueued_at: datetime | None = None
     tries: int = 0
+    lane: Lane = Field(
+        default="light", description="of the queue: heavy for models that are kept for workers which serve them"
+    )
 
 
 def build_request(

@@ -34,12 +34,12 @@ def too_old_to_forecast(series: SeriesStatus, now_ms: int) -> bool:
     return now_ms > closed_ms + CANDLES_MISSED * series.interval.ms + GRACE_MS
 
 
-def is_stale(series: SeriesStatus | None, latest: Forecast, now_ms: int) -> bool:
-    """Whether the latest forecast of a series should have been followed by another, or its klines are stale."""
-    overdue = latest.provenance.origin != "recorded" and now_ms > successor_due(latest) + GRACE_MS
-    return overdue or (series is not None and series.state == "stale")
-
-
-def successor_due(latest: Forecast) -> int:
+def successor_due_ms(latest: Forecast) -> int:
     """The close of the first candle that a forecast does not know, UTC ms."""
     return latest.last_open_time_ms + 2 * latest.request.interval.ms
+
+
+def is_stale(series: SeriesStatus | None, latest: Forecast, now_ms: int) -> bool:
+    """Whether the latest forecast of a series should have been followed by another, or its klines are stale."""
+    overdue = latest.provenance.origin != "recorded" and now_ms > successor_due_ms(latest) + GRACE_MS
+    return overdue or (series is not None and series.state == "stale")

@@ -6,6 +6,7 @@ Only reads; what is written there is RQ's, and the worker's word on its model (`
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -29,9 +30,9 @@ _EXECUTIONS_SUFFIX = WORKER_EXECUTIONS_KEY_TEMPLATE.partition("{0}")[2]  # of a 
 # RQ keeps a killed worker in its list, but lets its registration expire.
 _WORKERS = """
 local found = {}
-for _, key in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+for _, key in ipairs(redis.call('SUNION', unpack(KEYS))) do
   local fields = redis.call('HMGET', key, 'birth', 'last_heartbeat', 'state', 'hostname', 'pid', 'successful_job_count',
-    'failed_job_count', ARGV[1])
+    'failed_job_count', 'queues', ARGV[1])
   if fields[1] then found[#found + 1] = {key, fields, redis.call('SMEMBERS', key .. ARGV[2])} end
 end
 return found
@@ -78,6 +79,10 @@ class JobCounts:
     failed: int  # those whose reasons are still kept
     oldest_age_s: float  # how long the next one has been queued; 0 where none is
 
+    @property
+    def unfinished(self) -> int:
+        return self.queued + self.waiting_for_klines + self.running
+
 
 @dataclass(frozen=True)
 class Workforce:
@@ -113,6 +118,7 @@ class WorkerStatus(Contract):
     since: datetime = Field(description="when it started")
     heartbeat_at: datetime
     heartbeat_age_s: float
+    queues: list[str] = Field(description="the queues that it takes jobs from, the first first")
     jobs: list[str] = Field(description="the forecasts that it is at: several where it draws them side by side")
     model: LoadedModel | None = Field(description="none where the worker does not say, as those of other versions")
     finished: int = Field(description="jobs that it has ended well since its start")
@@ -138,10 +144,11 @@ class QueueStatus(Contract):
     running: list[RunningForecast]
 
 
-def workers_question(queue_name: str, now_ms: int) -> Question[list[WorkerStatus]]:
-    """The workers of a queue, by name; `now_ms` (UTC ms) is the moment from which heartbeats' ages are counted."""
+def workers_question(queue_names: Sequence[str], now_ms: int) -> Question[list[WorkerStatus]]:
+    """The workers of queues, each once, by name; `now_ms` (UTC ms) is the moment from which heartbeats' ages are counted."""
+    keys = [WORKERS_BY_QUEUE_KEY % name for name in queue_names]
     return Question(
-        (("EVAL", _WORKERS, 1, WORKERS_BY_QUEUE_KEY % queue_name, MODEL_FIELD, _EXECUTIONS_SUFFIX),),
+        (("EVAL", _WORKERS, len(keys), *keys, MODEL_FIELD, _EXECUTIONS_SUFFIX),),
         lambda replies: sorted((_worker(now_ms, *found) for found in replies[0]), key=lambda one: one.name),
     )
 
@@ -159,10 +166,12 @@ def workforce_question(queue_name: str, now_ms: int) -> Question[Workforce]:
     return Question((("EVAL", _HEARTBEATS, 1, WORKERS_BY_QUEUE_KEY % queue_name),), read)
 
 
-def queue_question(queue_key: str, running_key: str, deferred_key: str, now_ms: int) -> Question[QueueStatus]:
+def queues_question(queues: Sequence[Queue], now_ms: int) -> Question[QueueStatus]:
+    """What waits and runs of several queues, taken together, at `now_ms`, UTC ms."""
+    keys = [(one.key, one.started_job_registry.key, one.deferred_job_registry.key) for one in queues]
     return Question(
-        (("EVAL", _QUEUE, 3, queue_key, running_key, deferred_key, Job.key_for("")),),
-        lambda replies: _queue(now_ms, *replies[0]),
+        tuple(("EVAL", _QUEUE, len(of_one), *of_one, Job.key_for("")) for of_one in keys),
+        lambda replies: _together([_queue(now_ms, *reply) for reply in replies]),
     )
 
 
@@ -180,7 +189,7 @@ def counts_question(queue: Queue, now_ms: int) -> Question[JobCounts]:
 
 
 def _worker(now_ms: int, key: bytes, fields: list[bytes | None], executions: list[bytes]) -> WorkerStatus:
-    birth, heartbeat, state, host, process, finished, failed, model = (_text(field) for field in fields)
+    birth, heartbeat, state, host, process, finished, failed, queues, model = (_text(field) for field in fields)
     beat = _moment(heartbeat) or datetime.fromtimestamp(0, UTC)
     return WorkerStatus(
         name=key.decode().removeprefix("rq:worker:"),
@@ -190,6 +199,7 @@ def _worker(now_ms: int, key: bytes, fields: list[bytes | None], executions: lis
         since=_moment(birth) or beat,
         heartbeat_at=beat,
         heartbeat_age_s=_age_s(beat, now_ms),
+        queues=queues.split(",") if queues else [],
         jobs=sorted(one.decode().partition(":")[0] for one in executions),  # job:execution
         model=_model(model),
         finished=int(finished or 0),
@@ -213,6 +223,15 @@ def _queue(now_ms: int, ready: int, fetching: int, since: bytes, running: list[A
         fetching=fetching,
         oldest_age_s=_age_s(head, now_ms) if head else None,
         running=list(found.values()),
+    )
+
+
+def _together(queues: Sequence[QueueStatus]) -> QueueStatus:
+    return QueueStatus(
+        waiting=sum(one.waiting for one in queues),
+        fetching=sum(one.fetching for one in queues),
+        oldest_age_s=max((one.oldest_age_s for one in queues if one.oldest_age_s is not None), default=None),
+        running=[job for one in queues for job in one.running],
     )
 
 

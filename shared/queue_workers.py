@@ -18,6 +18,7 @@ from rq import Queue, Worker
 from rq.executions import Execution
 from rq.job import Job, JobStatus
 from rq.job_lifecycle import record_job_failure
+from rq.utils import now
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from shared.redis_questions import Question, ask_together
@@ -27,7 +28,7 @@ MACHINE_ID_FILES = (Path("/proc/sys/kernel/random/boot_id"), Path("/etc/machine-
 # RQ keeps a killed worker in its list, but lets its registration expire.
 _REGISTERED = """
 local alive = {}
-for _, key in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+for _, key in ipairs(redis.call('SUNION', unpack(KEYS))) do
   if redis.call('EXISTS', key) == 1 then alive[#alive + 1] = key end
 end
 return alive
@@ -67,10 +68,10 @@ def is_gone(name: str, own_name: str) -> bool:
     return other.process == own.process or not Path("/proc", other.process).exists()
 
 
-def names_question(queue_name: str) -> Question[list[str]]:
-    """The names of a queue's workers whose registration in Redis is alive."""
+def names_question(*queue_names: str) -> Question[list[str]]:
+    """The names of the workers of one queue or several whose registration in Redis is alive."""
     return Question(
-        (("EVAL", _REGISTERED, 1, WORKERS_BY_QUEUE_KEY % queue_name),),
+        (("EVAL", _REGISTERED, len(queue_names), *(WORKERS_BY_QUEUE_KEY % name for name in queue_names)),),
         lambda replies: sorted(_name(key) for key in replies[0]),
     )
 
@@ -137,6 +138,7 @@ def _try_again_or_fail(queue: Queue, job: Job, pipe: Pipeline) -> None:
         "its machine gone), so it is not tried again; look into the workers' logs, or ask for fewer paths."
     )
     pipe.hset(job.key, "meta", job.serializer.dumps(job.meta))
+    job.ended_at = now()  # which RQ saves with the rest
     record_job_failure(job, job.meta["error"], pipe)
 
 

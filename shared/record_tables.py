@@ -11,6 +11,8 @@ from shared.track_record import ForecasterRecord, LevelRecord, TrackRecord
 
 Rows = tuple[list[str], list[list[str]]]
 
+EVENTS = ("above the last close at the end", "more volatile than before")
+
 VERDICTS = {
     "too few": "Too few forecasts to tell whether there is any skill",
     "edge": "Better than every baseline",
@@ -120,13 +122,11 @@ def coverage_rows(record: TrackRecord) -> Rows:
 def event_rows(record: TrackRecord) -> Rows:
     beside = record.recalibrated
     rows = []
-    for name, raw, mapped in (
-        ("above the last close at the end", record.upside, beside.upside if beside else None),
-        (
-            "more volatile than before",
-            record.volatility_amplification,
-            beside.volatility_amplification if beside else None,
-        ),
+    for name, raw, mapped in zip(
+        EVENTS,
+        (record.upside, record.volatility_amplification),
+        (beside.upside, beside.volatility_amplification) if beside else (None, None),
+        strict=True,
     ):
         if raw:
             rows.append([name, f"{raw.brier:.3f}", f"{mapped.brier:.3f}" if mapped else "", f"{raw.happened:.0%}"])

@@ -42,6 +42,14 @@ def block_bootstrap(values: Floats, block: int, statistic: Callable[[Floats], Fl
     return float(lower), float(upper)
 
 
+def block_length(times_ms: NDArray[np.int64], horizon: int, step_ms: int) -> int:
+    """Of forecasts of `horizon` steps at ascending times: as many as overlap, and no fewer than the cube root of all, as is
+    usual.
+    """
+    apart_ms = float(np.median(np.diff(times_ms))) if len(times_ms) > 1 else step_ms
+    return max(1, int(np.ceil(horizon * step_ms / max(apart_ms, 1.0))), int(np.cbrt(len(times_ms))))
+
+
 def needed(block: int) -> int:
     """Scored forecasts before an interval is given: FEWEST, and FEWEST_BLOCKS blocks."""
     return max(FEWEST, FEWEST_BLOCKS * block)

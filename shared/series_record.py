@@ -9,10 +9,14 @@ from pydantic import Field
 
 from shared.contract import Contract
 from shared.errors import NotFoundError
+from shared.imported_ledger import ImportedEntry
+from shared.imported_record import ImportedRecord, imported_records
 from shared.kline_store import SeriesStatus
 from shared.klines import IngestedOrigin, Interval
 from shared.ledger import LedgerEntry, ShownBook
 from shared.track_record import ForecasterRecord, TrackRecord, forecasters, track_record
+
+COMPARED: tuple[ShownBook, ...] = ("live", "backtest")  # books of forecasts on a venue's candles
 
 
 class SeriesRecord(Contract):
@@ -24,6 +28,9 @@ class SeriesRecord(Contract):
     entries: int = Field(description="in the ledger, all forecasters together")
     record: TrackRecord | None = Field(description="none before a forecast was scored")
     forecasters: list[ForecasterRecord] = Field(description="each way of forecasting that was scored, the newest first")
+    imported: list[ImportedRecord] = Field(
+        default_factory=list, description="of forecasters of elsewhere, which count for nothing above"
+    )
 
     @property
     def scored(self) -> int:
@@ -47,19 +54,36 @@ def require_forecaster(found: SeriesRecord, forecaster: str | None) -> None:
         )
 
 
+def imported_beside(
+    forecaster: str | None,
+    origin: ShownBook,
+    entries: Sequence[LedgerEntry],
+    imported: Sequence[ImportedEntry],
+) -> list[ImportedRecord]:
+    """The records of imported forecasters, beside those of the entries that are of `forecaster`. Only what was made on a venue's
+    candles is compared with them: others' markets are not theirs.
+    """
+    return imported_records(imported, entries if origin in COMPARED else (), forecaster)
+
+
 def series_record(
     symbol: str,
     interval: Interval,
     origin: ShownBook,
     entries: Sequence[LedgerEntry],
     forecaster: str | None = None,
+    imported: Sequence[ImportedEntry] = (),
 ) -> SeriesRecord:
-    """Of the entries of a ledger, oldest first; the record is that of the forecaster named, else of the newest forecast's."""
+    """Of the entries of a ledger, oldest first; the record is that of the forecaster named, else of the newest forecast's.
+    Beside it those of imported forecasters, if their entries are given.
+    """
+    record = track_record(entries, forecaster)
     return SeriesRecord(
         symbol=symbol,
         interval=interval,
         origin=origin,
         entries=len(entries),
-        record=track_record(entries, forecaster),
+        record=record,
         forecasters=forecasters(entries),
+        imported=imported_beside(record.forecaster.forecaster if record else None, origin, entries, imported),
     )

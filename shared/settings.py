@@ -10,16 +10,26 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from shared.alert_channels import MOST_CHANNELS, AddressesAsWritten, refuse_what_is_no_address
+from shared.alert_rules import (
+    LONGEST_COOL_DOWN_S,
+    MOST_RULES,
+    RULES_IN_WORDS,
+    AlertRule,
+    RulesAsWritten,
+    refuse_twins,
+    rule_problem,
+)
 from shared.errors import SettingsError
 from shared.klines import Interval
+from shared.setting_kinds import CommaSeparated, Section, SeriesName, describe_allowed
 
 DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "config" / "config.yaml"
 ENV_PREFIX = "KRONOS_"
@@ -49,23 +59,6 @@ class Series(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.symbol} {self.interval}"
-
-
-SeriesName = Annotated[str, Field(pattern=rf"^[A-Z0-9]{{2,20}}:({'|'.join(Interval)})$")]
-
-
-def _split(value: object) -> object:
-    """In the environment a list is written with commas: binance,okx."""
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-
-
-CommaSeparated = BeforeValidator(_split)
-
-
-class Section(BaseModel):
-    """A part of the settings: closed to unknown keys, and never changed after the start."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 class ModelSettings(Section):
@@ -177,29 +170,67 @@ class RedisSettings(Section):
 QueueName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,40}$", description="1 to 40 of a-z, 0-9, _ and -")]
 
 
+Lane = Literal["light", "heavy"]
+LANES: tuple[Lane, ...] = get_args(Lane)
+
+
 class QueueSettings(Section):
+    """What waits for workers waits in two lanes by its model, each a queue of RQ, so that GPUs can be kept for large ones."""
+
     name: QueueName
     ingest_name: QueueName
+    heavy_models: Annotated[tuple[ModelName, ...], CommaSeparated] = Field(
+        description=f"none, one or more of {', '.join(MODEL_NAMES)}"
+    )
     job_timeout: int = Field(ge=10, le=86_400)
     retries: int = Field(ge=0, le=10)
     failure_ttl: int = Field(ge=60, le=2_592_000)
 
     @property
-    def backtest_name(self) -> str:
-        """The queue of backtests, which workers take from when no forecast waits."""
-        return f"{self.name}-backtests"
+    def lanes(self) -> tuple[Lane, ...]:
+        """Those that anything is led to."""
+        return LANES if self.heavy_models else ("light",)
+
+    def lane_of(self, model: str) -> Lane:
+        """The lane that forecasts of a model wait in."""
+        return "heavy" if model in self.heavy_models else "light"
+
+    def worker_command(self, lane: Lane) -> str:
+        """What starts a worker that serves a lane, whichever model is configured here."""
+        if not self.heavy_models:
+            return "kronos-live worker"
+        model = next((name for name in MODEL_NAMES if self.lane_of(name) == lane), MODEL_NAMES[0])
+        return f"KRONOS_WORKER__SERVES={lane} KRONOS_MODEL__MODEL_NAME={model} kronos-live worker"
+
+    def forecasts_in(self, lane: Lane) -> str:
+        """The name of the queue that a lane's forecasts wait in."""
+        return self.name if lane == "light" else f"{self.name}-heavy"
+
+    def backtests_in(self, lane: Lane) -> str:
+        """The name of the queue of a lane's backtests, which workers take from when no forecast waits."""
+        return f"{self.forecasts_in(lane)}-backtests"
 
     @model_validator(mode="after")
-    def _two_queues(self) -> QueueSettings:
-        if self.ingest_name in (self.name, self.backtest_name):
+    def _ingest_has_a_queue_of_its_own(self) -> QueueSettings:
+        taken = [name for lane in LANES for name in (self.forecasts_in(lane), self.backtests_in(lane))]
+        if self.ingest_name in taken:
             raise ValueError(
-                f"queue.ingest_name is {self.ingest_name}, but allowed is neither queue.name nor {self.backtest_name}, which "
+                f"queue.ingest_name is {self.ingest_name}, but allowed is none of {', '.join(taken)}, which forecasts and "
                 f"backtests wait in: workers must not take what ingest is to fetch"
             )
         return self
 
 
+def _each_once(lanes: tuple[Lane, ...]) -> tuple[Lane, ...]:
+    return tuple(dict.fromkeys(lanes))
+
+
 class WorkerSettings(Section):
+    serves: Annotated[tuple[Lane, ...], CommaSeparated, AfterValidator(_each_once)] = Field(
+        min_length=1,
+        max_length=len(LANES),
+        description="light, heavy, or both with a comma, the one to go first in front",
+    )
     threads: int = Field(ge=0, le=256)
     forecasts_at_once: int = Field(ge=0, le=256)
 
@@ -221,7 +252,13 @@ class WebSettings(Section):
     request_seconds: int = Field(ge=1, le=600)
     write_token: SecretStr
     proxies: int = Field(ge=0, le=8)
-    public: bool | Auto = Field(description="true, false, or auto for whether web.host is beyond this machine")
+    public: bool | Auto = Field(
+        description="true, false, or auto for whether web.published, or else web.host, is beyond this machine"
+    )
+    published: str = Field(
+        pattern=r"^(([\w.-]+|\[[0-9a-fA-F:.]+\]):)?\d{1,5}$|^$",
+        description="nothing, a port, or host:port, as in 127.0.0.1:8000",
+    )
 
 
 BRANCH = r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,98}[A-Za-z0-9_])?$"
@@ -274,6 +311,23 @@ class MetricsSettings(Section):
     worker_port: int = Field(ge=0, le=65_535)
 
 
+class AlertSettings(Section):
+    enabled: bool
+    rules: Annotated[tuple[AlertRule, ...], RulesAsWritten] = Field(max_length=MOST_RULES, description=RULES_IN_WORDS)
+    holds_for: int = Field(ge=0, le=86_400)
+    cool_down: int = Field(ge=0, le=LONGEST_COOL_DOWN_S)
+    channels: Annotated[tuple[SecretStr, ...], AddressesAsWritten] = Field(
+        max_length=MOST_CHANNELS, description=f"a list of at most {MOST_CHANNELS} addresses of apprise"
+    )
+    channel_file: str
+    page_url: str = Field(
+        pattern=r"^(https?://[^\s/][^\s]*)?$", description="an address that begins with http:// or https://, or nothing"
+    )
+
+    _no_twins = field_validator("rules", mode="after")(refuse_twins)
+    _addresses = field_validator("channels", mode="after")(refuse_what_is_no_address)
+
+
 class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"]
     format: Literal["console", "json", "auto"]
@@ -304,6 +358,7 @@ class Settings(BaseSettings):
     web: WebSettings
     publish: PublishSettings
     metrics: MetricsSettings
+    alerts: AlertSettings
     logs: LogSettings
 
     @classmethod
@@ -425,16 +480,19 @@ def _refuse_unknown_environment(environment: Mapping[str, str]) -> None:
 
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
+    of_rule = rule_problem(problem)
     path = [str(part) for part in problem["loc"]]
     knob = ".".join(path) or "the configuration"
     more = f" ({error.error_count() - 1} more knobs are wrong as well.)" if error.error_count() > 1 else ""
+    if of_rule:
+        return f"{of_rule}.{more}"
     if problem["type"] == "extra_forbidden":
         return f"{knob} is no knob: config/config.yaml lists all of them.{more}"
     if problem["type"] == "value_error":
         return f"{problem['ctx']['error']}.{more}"
     section, name, field = _knob_at(path)
     variable = f" ({environment_name(section, name)})" if name else ""
-    secret = field is not None and field.annotation is SecretStr
+    secret = field is not None and SecretStr in (field.annotation, *get_args(field.annotation))
     value = "set to a value that is not shown" if secret else repr(problem["input"])
     allowed = describe_allowed(field) if field else "a section of knobs"
     return f"{knob}{variable} is {value}, but allowed is {allowed}.{more}"
@@ -447,32 +505,3 @@ def _knob_at(path: list[str]) -> tuple[str, str, FieldInfo | None]:
         if path[: len(whole)] == whole:
             return section, name, field
     return ".".join(path[:-1]), path[-1] if len(path) > 1 else "", None
-
-
-def describe_allowed(field: FieldInfo) -> str:
-    """What a field takes, in words: 'a whole number from 1 to 448', 'one of trim, slide'."""
-    if field.description:
-        return field.description
-    if choices := _choices(field.annotation):
-        several = get_origin(field.annotation) is tuple
-        return f"{'one or more' if several else 'one'} of {', '.join(choices)}"
-    kind = {int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}.get(_plain(field), "text")
-    bounds = {type(bound).__name__: bound for bound in field.metadata}
-    low = f"from {bounds['Ge'].ge}" if "Ge" in bounds else f"above {bounds['Gt'].gt}," if "Gt" in bounds else ""
-    high = f"to {bounds['Le'].le}" if "Le" in bounds else ""
-    return " ".join(part for part in (kind, low, high) if part)
-
-
-def _plain(field: FieldInfo) -> Any:
-    """The type of a field with an optional None taken off."""
-    if get_origin(field.annotation) in (Union, UnionType):
-        return next(kind for kind in get_args(field.annotation) if kind is not type(None))
-    return field.annotation
-
-
-def _choices(annotation: Any) -> list[str]:
-    if annotation is Interval:
-        return [interval.value for interval in Interval]
-    if get_origin(annotation) is Literal:
-        return [str(choice) for choice in get_args(annotation)]
-    return [choice for part in get_args(annotation) for choice in _choices(part)]

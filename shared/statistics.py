@@ -1,4 +1,5 @@
-"""The two rules of statistics that every room keeps to: the Wilson interval of a share, and quantiles by the Weibull rule.
+"""The rules of statistics that every room keeps to: the Wilson interval of a share, quantiles by the Weibull rule, and when
+volatility has risen.
 
 Numpy only. Knows nothing of forecasts.
 """
@@ -69,6 +70,13 @@ def wilson_share(paths: int, of: int) -> Share:
     lower = 0.0 if paths == 0 else centre - half_width
     upper = 1.0 if paths == of else centre + half_width
     return Share(share, lower, upper, paths, of)
+
+
+def volatility_rose(before: Floats, after: Floats) -> bool:
+    """Whether the log returns of closes [n + 1] after a moment vary more than those before it: the close of that moment is the
+    last of the ones and the first of the others.
+    """
+    return bool(np.diff(np.log(after)).std(ddof=1) > np.diff(np.log(before)).std(ddof=1))
 
 
 def wilson_half_width(share: float, of: int) -> float:

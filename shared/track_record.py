@@ -15,7 +15,7 @@ from pydantic import Field
 from shared.contract import Contract
 from shared.drift import Drift, SkillDrift, coverage_drift, skill_drift
 from shared.ledger import BandScore, EventScore, LedgerEntry, Scores, Steps
-from shared.resampling import FEWEST, Floats, Interval95, mean_interval, needed, skill_interval
+from shared.resampling import FEWEST, Floats, Interval95, block_length, mean_interval, needed, skill_interval
 from shared.statistics import LEVELS
 from shared.trials import Trial, trial
 
@@ -52,6 +52,9 @@ class EventRecord(Contract):
     brier: float
     happened: float = Field(description="share of forecasts after which it happened")
     always_half: float = 0.25
+    always_share: float = Field(
+        description="what the share that happened would score, said each time; it is known only afterwards"
+    )
     reliability: list[ReliabilityBin]
 
 
@@ -188,8 +191,8 @@ def track_record(entries: Sequence[LedgerEntry], forecaster: str | None = None) 
         verdict=_verdict(skill),
         bands=_levels([one.bands for one in scores], block),
         pit=_pit(scores),
-        upside=_events([one.upside for one in scores]),
-        volatility_amplification=_events([one.volatility_amplification for one in scores]),
+        upside=event_record([one.upside for one in scores]),
+        volatility_amplification=event_record([one.volatility_amplification for one in scores]),
         recalibrated=_recalibration(scores, block),
         periods=_periods(scored, best),
         worst=_worst(scored, float(crps.mean())),
@@ -200,11 +203,8 @@ def track_record(entries: Sequence[LedgerEntry], forecaster: str | None = None) 
 
 
 def _block_length(entries: Sequence[LedgerEntry]) -> int:
-    """Forecasts whose horizons overlap, and no fewer than the cube root of all, as is usual."""
-    times = np.array([entry.last_open_time_ms for entry in entries])
-    apart_ms = float(np.median(np.diff(times))) if len(times) > 1 else entries[0].interval.ms
-    overlapping = entries[0].horizon * entries[0].interval.ms / max(apart_ms, 1.0)
-    return max(1, int(np.ceil(overlapping)), int(np.cbrt(len(entries))))
+    times = np.array([entry.last_open_time_ms for entry in entries], dtype=np.int64)
+    return block_length(times, entries[0].horizon, entries[0].interval.ms)
 
 
 def _common_baselines(scores: Sequence[Scores]) -> list[str]:
@@ -271,7 +271,8 @@ def _pit(scores: Sequence[Scores]) -> list[float]:
     return shares
 
 
-def _events(events: Sequence[EventScore | None]) -> EventRecord | None:
+def event_record(events: Sequence[EventScore | None]) -> EventRecord | None:
+    """None where no event is known."""
     known = [event for event in events if event]
     if not known:
         return None
@@ -282,6 +283,7 @@ def _events(events: Sequence[EventScore | None]) -> EventRecord | None:
         forecasts=len(known),
         brier=float(np.mean((said - happened) ** 2)),
         happened=float(happened.mean()),
+        always_share=float(happened.mean() * (1 - happened.mean())),
         reliability=[
             ReliabilityBin(
                 said=float(said[bins == one].mean()),
@@ -300,8 +302,8 @@ def _recalibration(scores: Sequence[Scores], block: int) -> Recalibration | None
     return Recalibration(
         forecasts=len(own),
         bands=_levels([one.bands for one in own], block),
-        upside=_events([one.upside for one in own]),
-        volatility_amplification=_events([one.volatility_amplification for one in own]),
+        upside=event_record([one.upside for one in own]),
+        volatility_amplification=event_record([one.volatility_amplification for one in own]),
     )
 
 

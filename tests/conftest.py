@@ -39,9 +39,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def redis_server(folder: Path, *options: str, password: str | None = None) -> Iterator[int]:
-    """A real Redis on a free port; ended by the handle that started it."""
-    port = free_port()
+def redis_server(folder: Path, *options: str, password: str | None = None, port: int | None = None) -> Iterator[int]:
+    """A real Redis, on a free port unless one is named; ended by the handle that started it."""
+    port = port or free_port()
     own = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
     secret = ["--requirepass", password] if password else []
     server = subprocess.Popen([str(redis_server_binary()), *own, *secret, *options], stdout=subprocess.DEVNULL)

@@ -45,10 +45,10 @@ class Service:
 @contextmanager
 def service(command: str, environment: Mapping[str, str], folder: Path) -> Iterator[Service]:
     """Start `kronos-live COMMAND` with these variables; what still runs at the end is ended."""
-    log = folder / f"{command}-{time.monotonic_ns()}.log"
+    log = folder / f"{command.replace(' ', '-')}-{time.monotonic_ns()}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "services.cli", command],
+            [sys.executable, "-m", "services.cli", *command.split()],
             cwd=PROJECT,
             env={**os.environ, "KRONOS_LOGS__FORMAT": "json", "PYTHONUNBUFFERED": "1", **environment},
             stdout=output,

@@ -7,15 +7,17 @@ from pathlib import Path
 
 import click
 
+from services.cli.alerting import alerts
 from services.cli.alive import alive
 from services.cli.asking import cancel, forecast
 from services.cli.backtesting import backtest
 from services.cli.common import errors_in_one_line
 from services.cli.completion import completion
 from services.cli.doctor import doctor
+from services.cli.importing import import_history
 from services.cli.past_klines import klines
 from services.cli.publishing import export, publish
-from services.cli.reading import list_forecasts, open_page, show, status, workers
+from services.cli.reading import failed, list_forecasts, open_page, show, status, workers
 from services.cli.records import ledger, outcome, track_record
 from services.cli.training import fine_tune, train
 from shared.settings import load_settings
@@ -101,12 +103,15 @@ for command in (
     export,
     publish,
     backtest,
+    import_history,
     klines,
     train,
     fine_tune,
     status,
     workers,
+    failed,
     doctor,
+    alerts,
     alive,
     completion,
 ):

@@ -167,7 +167,7 @@ def _why_not(job: JobStatus, queue: ForecastQueue, waited_s: float | None) -> st
         )
     return (
         f"Forecast {job.id} is still {job.state} after {waited_s:g} s; it stays in the queue "
-        f"({queue.workers()} workers are alive): ask for it later or start a worker."
+        f"({queue.workers_of(job.lane)} workers of it are alive): ask for it later or start `{queue.worker_command(job.lane)}`."
     )
 
 

@@ -21,8 +21,8 @@ STYLES = {"ok": "green", "warning": "yellow", "wrong": "bold red"}
 @as_json_option
 @errors_in_one_line
 def doctor(as_json: bool) -> None:
-    """Say of Redis, the queue, the workers, each series, who may write, the clocks and the model whether
-    it is well, and if not what to do.
+    """Say of Redis, the queue, the workers, each series, the watch for alerts, who may write, the clocks and the
+    model whether it is well, and if not what to do.
 
     Ends with 1 where something is wrong, with 0 where all is well or there are warnings alone. It changes nothing, asks no
     venue, and asks the hub only whether it has a model that is not here.

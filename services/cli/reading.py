@@ -11,7 +11,15 @@ from rich.console import Console
 
 from services.cli.common import as_json_option, errors_in_one_line, now_ms, print_json, stores
 from services.cli.record_views import show_verdicts
-from services.cli.tables import show_forecast, show_ingests, show_job, show_list, show_status, show_workers
+from services.cli.tables import (
+    show_failed,
+    show_forecast,
+    show_ingests,
+    show_job,
+    show_list,
+    show_status,
+    show_workers,
+)
 from shared.errors import KronosLiveError, NotFoundError
 from shared.freshness import as_of
 from shared.kline_store import SeriesStatus, describe_missing_series
@@ -146,6 +154,27 @@ def show(forecast_id: str, as_json: bool) -> None:
             return
     found = forecasts.load(forecast_id)
     print_json([found], as_list=False) if as_json else show_forecast(found)
+
+
+@click.command()
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000), help="So many at most.")
+@as_json_option
+@errors_in_one_line
+def failed(limit: int, as_json: bool) -> None:
+    """List what has failed for good and is not tried again, the newest first, each with its reason.
+
+    Reasons are kept for queue.failure_ttl. Who asks for such a forecast again has it tried anew.
+
+    \b
+    kronos-live failed --json | jq -r '.[].id'
+    """
+    found = stores(load_settings())[2].failed(limit)
+    if as_json:
+        print_json(found, as_list=True)
+    elif found:
+        show_failed(found)
+    else:
+        click.echo("Nothing has failed for good lately.")
 
 
 @click.command("open")

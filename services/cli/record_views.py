@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.table import Table
 
+from services.cli.imported_views import show_imported
+from services.cli.tables import print_table
 from shared.forecasts import BASELINE_NAMES, Forecast
 from shared.klines import CLOSE, Interval, utc
 from shared.ledger import BandScore, EventScore, LedgerEntry, ShownBook
 from shared.outcome import Outcome
 from shared.prices import price
 from shared.record_tables import (
-    Rows,
     baseline_rows,
     counts_sentence,
     coverage_rows,
@@ -36,7 +36,13 @@ def show_record(found: SeriesRecord) -> None:
             f"{found.symbol} {found.interval}: none of its {found.origin} forecasts has been scored yet. That is done when the "
             "last candle of one has closed."
         )
-        return
+    else:
+        _show_own(console, found, record)
+    for one in found.imported:
+        show_imported(console, one, found.origin)
+
+
+def _show_own(console: Console, found: SeriesRecord, record: TrackRecord) -> None:
     by = record.forecaster
     console.print(
         f"\n{found.symbol} {found.interval}, {found.origin.upper()}: {by.model}, {by.horizon} candles ahead, "
@@ -84,17 +90,6 @@ def show_record_tables(console: Console, record: TrackRecord) -> None:
     print_table(console, "CRPS beside the baselines, in 1e-4 of the last close", baseline_rows(record))
     print_table(console, "What share of the closes the bands held", coverage_rows(record))
     print_table(console, "Probabilities: Brier score (0.25 is what a constant one half scores)", event_rows(record))
-
-
-def print_table(console: Console, title: str, told: Rows, *, whole: int = 0) -> None:
-    """Columns of names on the left, of numbers on the right; the first `whole` are never wrapped."""
-    head, rows = told
-    table = Table(title=title, title_justify="left")
-    for place, column in enumerate(head):
-        table.add_column(column, justify="right" if place else "left", overflow="fold", no_wrap=place < whole)
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
 
 
 def show_ledger(symbol: str, interval: Interval, origin: ShownBook, entries: Sequence[LedgerEntry]) -> None:

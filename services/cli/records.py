@@ -61,15 +61,18 @@ def track_record(
 
     A forecast is scored when its last candle has closed. Scores are CRPS in 1e-4 of the last close: lower is better. Skill is
     1 - CRPS / CRPS of the best baseline, with a 95 % interval that allows for overlapping horizons; "edge" and "worse" are
-    said only where it leaves 0 out. Bands should hold what they are named after. DRIFT says that of late they do not.
+    said only where it leaves 0 out. Bands should hold what they are named after. DRIFT says that of late they do not. What
+    `kronos-live import-history` has read stands below, apart from all that.
     """
     settings = load_settings()
     klines, forecasts, _ = stores(settings)
     found = []
     for symbol in symbols or (settings.data.symbol,):
         name = _ledger_name(klines, symbol, Interval(interval or settings.data.interval), origin)
-        one = series_record(*name, forecasts.ledger.entries(*name), forecaster)
-        _refuse_unknown(klines, forecasts.ledger, name)
+        imported = forecasts.imported.entries(*name[:2])
+        one = series_record(*name, forecasts.ledger.entries(*name), forecaster, imported)
+        if not imported:
+            _refuse_unknown(klines, forecasts.ledger, name)
         require_forecaster(one, forecaster)
         found.append(one)
     if as_json:

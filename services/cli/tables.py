@@ -8,12 +8,14 @@ from datetime import timedelta
 from rich.console import Console
 from rich.table import Table
 
+from shared.failed_jobs import FailedJob
 from shared.forecasts import Forecast, JobStatus, Probability, band_name, why_no_amplification
 from shared.freshness import ingest_is_silent
 from shared.kline_store import SeriesStatus
 from shared.klines import Interval, utc
 from shared.prices import price
 from shared.queue_overview import LoadedModel, WorkerStatus
+from shared.record_tables import Rows
 
 
 def show_forecast(done: Forecast) -> None:
@@ -86,7 +88,7 @@ def show_workers(workers: Sequence[WorkerStatus]) -> None:
     table = Table()
     table.add_column("worker", overflow="fold")
     table.add_column("state", no_wrap=True, min_width=len("SILENT"))
-    for column in ("computes", "model", "device, dtype, kernels", "done, failed"):
+    for column in ("queues", "computes", "model", "device, dtype, kernels", "done, failed"):
         table.add_column(column, overflow="fold")
     for column in ("since (UTC)", "last sign of life"):
         table.add_column(column, no_wrap=True)
@@ -94,6 +96,7 @@ def show_workers(workers: Sequence[WorkerStatus]) -> None:
         table.add_row(
             one.name,
             "SILENT" if one.silent else one.state,
+            ", ".join(one.queues) or "not told",
             ", ".join(one.jobs) or "nothing",
             _model_in_words(one.model),
             ", ".join((one.model.device, one.model.dtype, one.model.kernels)) if one.model else "not told",
@@ -136,6 +139,17 @@ def _model_in_words(model: LoadedModel | None) -> str:
     return f"{model.name} ({model.source}{f', for {model.stands_in_for}' if model.stands_in_for else ''})"
 
 
+def show_failed(jobs: Sequence[FailedJob]) -> None:
+    """One line for each, in the order given."""
+    table = Table()
+    table.add_column("failed (UTC)", no_wrap=True)
+    for column in ("id", "tries", "reason"):
+        table.add_column(column, overflow="fold")
+    for one in jobs:
+        table.add_row(f"{one.failed_at:%Y-%m-%d %H:%M}", one.id, str(one.tries), one.reason)
+    Console().print(table)
+
+
 def show_list(forecasts: Sequence[Forecast]) -> None:
     """One line for each forecast, in the order given."""
     table = Table()
@@ -172,3 +186,14 @@ def show_job(job: JobStatus) -> None:
         "running": f"{job.progress.phase}, {job.progress.done} of {job.progress.total}" if job.progress else "begun",
     }
     Console().print(f"{job.id}: {job.state}, {where.get(job.state, job.error or '')}")
+
+
+def print_table(console: Console, title: str, told: Rows, *, whole: int = 0) -> None:
+    """Columns of names on the left, of numbers on the right; the first `whole` are never wrapped."""
+    head, rows = told
+    table = Table(title=title, title_justify="left")
+    for place, column in enumerate(head):
+        table.add_column(column, justify="right" if place else "left", overflow="fold", no_wrap=place < whole)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)

@@ -118,6 +118,9 @@ def score_series(symbol: str, interval: str) -> int:
     except Exception as error:
         expected = isinstance(error, KronosLiveError)
         log.warning("scoring_failed", series=f"{symbol} {interval}", reason=str(error), exc_info=not expected)
+        why = str(error) if expected else f"{type(error).__name__}; the worker's log has the details"
+        with suppress(StoreUnavailableError):
+            record_failure(current_job(), f"{symbol} {interval} could not be scored: {why}", permanent=False)
         raise
     return scored
 

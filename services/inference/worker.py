@@ -1,8 +1,8 @@
 """The inference worker: load and warm up the model once, then take forecasts from the queue until told to end.
 
 Runs jobs in its own process (RQ's SimpleWorker), since a fork per job would load the model again. With a job it takes
-along waiting ones of the same shape and has them drawn side by side. Backtests come last: it takes one moment of theirs
-when no forecast waits. SIGTERM lets what is being drawn end.
+along waiting ones of the same shape and has them drawn side by side. It takes from the lanes that it serves, the first
+first; backtests come last: it takes one moment of theirs when no forecast waits. SIGTERM lets what is being drawn end.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import RedisError
 from rq import Queue, SimpleWorker
-from rq.exceptions import DequeueTimeout
+from rq.exceptions import DequeueTimeout, StopRequested
 from rq.executions import Execution
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
@@ -37,10 +37,11 @@ from services.inference.processors import cores_available
 from services.inference.work_metrics import TALLY
 from shared.backtest_queue import BacktestQueue
 from shared.calibration_store import CalibrationStore
-from shared.errors import ForecastCancelledError, KronosLiveError, StoreUnavailableError
+from shared.errors import ForecastCancelledError, KronosLiveError, SettingsError, StoreUnavailableError
 from shared.forecast_queue import (
     ForecastQueue,
     can_be_read,
+    count_no_failure,
     count_try,
     is_first_try,
     leave_to_others,
@@ -53,6 +54,7 @@ from shared.kline_store import KlineStore
 from shared.logs import configure_logs, get_logger
 from shared.lost_work import SIGN_EVERY_S, hold
 from shared.metrics_server import serve_metrics
+from shared.patience import within
 from shared.queue_overview import MODEL_FIELD, SIGN_OF_LIFE_EVERY_S
 from shared.queue_workers import WorkerName, is_gone
 from shared.redis_connection import connect, redis_errors_translated, wait_until_ready
@@ -66,12 +68,15 @@ FORECASTS_AT_ONCE = {"cpu": 1, "cuda": 64, "mps": 1}
 FORECASTS_AT_ONCE_BY_TORCH = {**FORECASTS_AT_ONCE, "cpu": 2}
 PAUSE_AFTER_BREAKDOWN_S = 1.0
 LEAVES_AGAIN_AFTER_S = 2.0
+SIGN_OFF_WITHIN_S = 3.0  # Redis' answers are waited for without limit at work, but not at the end
 LOOKS_ELSEWHERE_EVERY_S = 1  # while it waits for a forecast, for what else there is to do
 
 
 class QueueInOrder(Queue):
-    """Queues of which an earlier one goes first. Where there are several, RQ takes a job out by BLPOP, and one whose worker
-    is killed in that moment is nowhere; here each leaves its queue as from a single one, by a move that RQ can trace.
+    """Queues of which an earlier one goes first; the first is waited for, and the others are looked at each second.
+
+    Where there are several, RQ takes a job out by BLPOP, and one whose worker is killed in that moment is nowhere; here each
+    leaves its queue as from a single one, by a move that RQ can trace.
     """
 
     @classmethod
@@ -109,7 +114,8 @@ class WarmWorker(SimpleWorker):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        watches = [queue.watch(partial(is_gone, own_name=self.name)) for queue in (forecast_queue, backtests)]
+        gone = partial(is_gone, own_name=self.name)
+        watches = [*forecast_queue.watches(gone), *backtests.watches(gone)]
         self._heartbeat = Heartbeat(partial(self.beat, heartbeat_redis), watches)
         self.told_to_end = False
         self._left_in_a_row = 0
@@ -126,19 +132,24 @@ class WarmWorker(SimpleWorker):
         """
         return int(SIGN_OF_LIFE_EVERY_S)
 
+    def bootstrap(self, *args: Any, **kwargs: Any) -> None:
+        """RQ's own, which listens to signals only after it has registered."""
+        self._install_signal_handlers()  # type: ignore[no-untyped-call]
+        super().bootstrap(*args, **kwargs)
+
     def register_birth(self) -> None:
         """RQ's own; from then on others know of this worker, so only then is it said to be ready."""
         super().register_birth()  # type: ignore[no-untyped-call]
         self._heartbeat.start()
-        log.info("worker_ready", worker=self.name, queue=self.queues[0].name)
+        log.info("worker_ready", worker=self.name, queues=[queue.name for queue in self.queues])
 
     def teardown(self) -> None:
         """RQ's own, and no sign of life any more."""
         self._heartbeat.end()
         try:
-            super().teardown()  # type: ignore[no-untyped-call]
-        except RedisError as error:  # others will notice by our silence
-            log.warning("worker_not_signed_off", reason=str(error))
+            within(SIGN_OFF_WITHIN_S, super().teardown)
+        except (RedisError, TimeoutError) as error:  # others will notice by our silence
+            log.warning("worker_not_signed_off", reason=str(error) or "Redis does not answer")
 
     def serialize(self) -> dict[str, Any]:
         """What a worker's registration in Redis says; ours also says which model it has loaded."""
@@ -227,6 +238,7 @@ class WarmWorker(SimpleWorker):
         """The same for a job that failed."""
         if execution is None or self._still_to_be_ended(execution):
             super().handle_job_failure(job, queue, started_job_registry, exc_string, execution)
+            count_no_failure(job)
 
     def _still_to_be_ended(self, execution: Execution) -> bool:
         if self._is_registered(execution):
@@ -259,7 +271,8 @@ class WarmWorker(SimpleWorker):
         def wanted(other: ForecastRequest) -> bool:
             return panel_shape(other) == shape
 
-        along = self._forecast_queue.take_along(wanted, self._at_once - 1, self._register)
+        lane = self._forecast_queue.lane_holding(job)
+        along = self._forecast_queue.take_along(lane, wanted, self._at_once - 1, self._register)
         self.executions.update({execution.id: execution for execution in along})
         return along
 
@@ -334,6 +347,14 @@ class WarmWorker(SimpleWorker):
                 log.warning("redis_refuses", reason=str(error))
                 wait_until_ready(self.connection)
 
+    def set_shutdown_requested_date(self) -> None:
+        """Nobody reads what RQ notes here from within its handler of signals, where a Redis that is away would break the forecast
+        that is to end first.
+        """
+
+    def subscribe(self) -> None:
+        """To no commands over Redis, which RQ takes in a thread that outlives a worker that broke down."""
+
     def handle_warm_shutdown_request(self) -> None:
         """RQ's word for SIGTERM and SIGINT."""
         self.told_to_end = True
@@ -364,8 +385,10 @@ class WarmWorker(SimpleWorker):
 
 
 def run(settings: Settings) -> None:
-    """Work until SIGTERM or SIGINT. Raises KronosLiveError where the model cannot be loaded."""
+    """Work until SIGTERM or SIGINT. Raises KronosLiveError where the model cannot be loaded, or would be for nothing."""
+    refuse_idle_model(settings)
     configure_logs(settings.logs, "inference")
+    _end_at_once_when_told()
     serve_metrics(settings.metrics, settings.metrics.worker_port, TALLY.exposition)
     redis = connect(settings.redis)
     wait_until_ready(redis)
@@ -376,16 +399,46 @@ def run(settings: Settings) -> None:
     while True:
         worker = _worker(settings, redis, forecaster)
         _equip(settings, redis, forecaster, worker)
-        # RQ tells of each job in five lines; our own say it in one.
-        worker.work(logging_level="DEBUG" if settings.logs.level == "debug" else "WARNING")
+        try:
+            # RQ tells of each job in five lines; our own say it in one.
+            worker.work(logging_level="DEBUG" if settings.logs.level == "debug" else "WARNING")
+        except (RedisError, StopRequested) as error:  # while it registered, where RQ does not look out for either
+            if not worker.told_to_end:
+                _end_at_once_when_told()
+            if isinstance(error, RedisError):
+                log.warning("worker_not_registered", worker=worker.name, reason=str(error))
+            worker.teardown()
+        if not worker.told_to_end:
+            _end_at_once_when_told()
         log.info("worker_ended", worker=worker.name)
         if worker.told_to_end:
             sys.exit(0)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until the next has handlers of its own
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         log.warning("worker_begins_anew", reason="its work with Redis broke down; the model stays loaded")
         time.sleep(PAUSE_AFTER_BREAKDOWN_S)
         wait_until_ready(redis)
+
+
+def _end_at_once_when_told() -> None:
+    """By SIGTERM or SIGINT, until a worker has handlers of its own: nothing is begun that would have to end first."""
+
+    def end(*_: object) -> None:
+        log.info("worker_ended", reason="told to end before it was at work")
+        sys.exit(0)
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+
+
+def refuse_idle_model(settings: Settings) -> None:
+    """Others are loaded when they are asked for, but the configured one is kept warm: no forecast of it would ever come here."""
+    model = settings.model.model_name
+    lane = settings.queue.lane_of(model)
+    if lane not in settings.worker.serves:
+        other = "is one of" if lane == "heavy" else "is none of"
+        raise SettingsError(
+            f"worker.serves is {','.join(settings.worker.serves)}, but model.model_name, {model}, {other} queue.heavy_models, so "
+            f"this worker would load it for nothing: let it serve {lane}, or name a model that it serves"
+        )
 
 
 def _equip(settings: Settings, redis: Redis, forecaster: Forecaster, worker: WarmWorker) -> None:
@@ -405,8 +458,9 @@ def _equip(settings: Settings, redis: Redis, forecaster: Forecaster, worker: War
 
 
 def _worker(settings: Settings, redis: Redis, forecaster: Forecaster) -> WarmWorker:
+    queue, serves = settings.queue, settings.worker.serves
     return WarmWorker(
-        [settings.queue.name, settings.queue.backtest_name],
+        [*(map(queue.forecasts_in, serves)), *(map(queue.backtests_in, serves))],
         queue_class=QueueInOrder,
         name=str(WorkerName.of_this_process()),
         connection=redis,

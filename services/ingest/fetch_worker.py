@@ -16,10 +16,10 @@ from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 from rq.timeouts import TimerDeathPenalty
 
-from services.ingest.patience import within
 from shared.errors import KronosLiveError, StoreUnavailableError
 from shared.fetches import Fetches
 from shared.logs import get_logger
+from shared.patience import within
 from shared.queue_workers import WorkerName, is_gone
 from shared.redis_connection import wait_until_ready
 from shared.settings import QueueSettings
@@ -44,6 +44,9 @@ class FetchWorker(SimpleWorker):
 
     def _install_signal_handlers(self) -> None:
         """They belong to the main thread."""
+
+    def subscribe(self) -> None:
+        """To no commands over Redis, which RQ takes in a thread that outlives a worker that broke down."""
 
     def register_birth(self) -> None:
         """RQ's own; from then on others know that somebody fetches, so only then is it said."""

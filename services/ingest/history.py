@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.ingest.cleaning import describe, usable_rows
-from services.ingest.patience import within
 from services.ingest.venues.venue import FetchedKlines, PagedVenue
 from shared.errors import UnknownSeriesError, UnknownSymbolError, VenueError
 from shared.klines import utc
 from shared.logs import get_logger
+from shared.patience import within
 from shared.settings import Series
 from shared.venue_symbols import describe_untraded
 

@@ -15,7 +15,6 @@ from services.ingest.cycle import Cycle
 from services.ingest.fetch_worker import FetchDesk
 from services.ingest.market import Market
 from services.ingest.metrics import TALLY
-from services.ingest.patience import side_by_side
 from services.ingest.symbol_lists import SymbolLists
 from services.ingest.turns import Turns
 from services.ingest.venue_clock import VenueClock
@@ -24,6 +23,7 @@ from shared.forecast_store import ForecastStore
 from shared.kline_store import KlineStore
 from shared.logs import configure_logs, get_logger
 from shared.metrics_server import serve_metrics
+from shared.patience import side_by_side
 from shared.redis_connection import connect
 from shared.settings import Series, Settings
 from shared.venue_symbols import VenueSymbols

@@ -17,7 +17,6 @@ import httpx
 
 from services.ingest.cleaning import CleanKlines, clean, describe
 from services.ingest.metrics import TALLY, VENUE_ANSWERS, VENUE_FAILURES, VENUE_REST
-from services.ingest.patience import within
 from services.ingest.schedule import due_open_time
 from services.ingest.venue_clock import VenueClock
 from services.ingest.venues.binance import Binance
@@ -29,6 +28,7 @@ from services.ingest.venues.venue import PagedVenue, Venue
 from shared.errors import UnknownSymbolError, VenueError
 from shared.klines import KlineWindow, utc
 from shared.logs import get_logger
+from shared.patience import within
 from shared.settings import SHORTEST_HISTORY, Series, Settings
 
 # A venue's time this far ahead of ours is nonsense sooner than ours is wrong, and nothing would ever be new again after it

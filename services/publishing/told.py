@@ -12,7 +12,7 @@ from shared.calibration import FEWEST
 from shared.errors import NotFoundError
 from shared.forecast_store import ForecastStore
 from shared.forecasts import Forecast, forecaster_of
-from shared.freshness import as_of, is_stale, successor_due
+from shared.freshness import as_of, is_stale, successor_due_ms
 from shared.kline_store import KlineStore, SeriesStatus, describe_missing_series
 from shared.klines import Interval, KlineWindow, utc
 from shared.labels import forecast_labels
@@ -81,7 +81,7 @@ def tell(
             *(Said(label, _why(label, forecast)) for label in forecast_labels(forecast)),
             *_uncalibrated(forecast, record, calibrates=calibrates),
         ),
-        successor_due(forecast) if _is_followed(forecast) else None,
+        successor_due_ms(forecast) if _is_followed(forecast) else None,
         record,
     )
 
@@ -92,7 +92,7 @@ def stale_reason(forecast: Forecast, series: SeriesStatus | None, now_ms: int) -
         return None
     if series is not None and series.state == "stale" and series.problem:
         return series.problem
-    return f"A newer forecast has been due since {utc(successor_due(forecast))}, and there is none."
+    return f"A newer forecast has been due since {utc(successor_due_ms(forecast))}, and there is none."
 
 
 def _is_followed(forecast: Forecast) -> bool:

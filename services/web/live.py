@@ -78,7 +78,7 @@ class Watch:
         except NotFoundError as error:  # it has been forgotten since the stream began
             return News(event("end", {"id": forecast_id, "reason": error.message}), last=True)
         if job.state in ON_ITS_WAY:
-            workforce = self._stores.queue.workforce_question(self._now_ms())
+            workforce = self._stores.queue.workforce_question(job.lane, self._now_ms())
             at_hand = self._stores.ask(workforce)[workforce].at_hand
             return News(event("job", {**job.model_dump(mode="json"), "workers": at_hand}))
         told = event("job", job.model_dump_json())

@@ -22,7 +22,7 @@ from shared.kline_store import SeriesState, SeriesStatus
 from shared.metrics import CONTENT_TYPE, Metric, Sample, exposition
 from shared.queue_overview import JobCounts, WorkerStatus
 from shared.series_record import ledger_in_use
-from shared.settings import Settings
+from shared.settings import LANES, Settings
 
 REDIS_UP = Metric("kronos_redis_up", "1 where Redis answers; where it is 0 nothing else is known.")
 BUILD_INFO = Metric("kronos_build_info", "Always 1; the label says which version answers.", ("version",))
@@ -51,7 +51,7 @@ OLDEST_JOB = Metric(
 )
 JOBS_LIMIT = Metric(
     "kronos_queue_jobs_limit",
-    "Waiting forecasts from which on new requests are turned away (limits.max_queued).",
+    "Waiting forecasts, of both lanes together, from which on new requests are turned away (limits.max_queued).",
     ("queue",),
 )
 WORKERS = Metric(
@@ -107,19 +107,25 @@ def samples(settings: Settings, stores: Stores, records: Records, now_ms: int) -
 
 def _told(settings: Settings, stores: Stores, records: Records, now_ms: int) -> Iterator[Sample]:
     statuses, queue, fetches = stores.klines.statuses_question(), stores.queue, stores.queue.fetches
-    jobs, to_fetch = queue.counts_question(now_ms), fetches.counts_question(now_ms)
+    jobs, to_fetch = (
+        {lane: queue.counts_question(lane, now_ms) for lane in LANES},
+        fetches.counts_question(now_ms),
+    )
     workers, ingests = queue.worker_statuses_question(now_ms), fetches.ingest_statuses_question(now_ms)
-    answers = stores.ask(statuses, jobs, to_fetch, workers, ingests)
+    answers = stores.ask(statuses, *jobs.values(), to_fetch, workers, ingests)
     series = [as_of(one, now_ms) for one in answers[statuses]]
     yield from _series(stores, series, now_ms)
     for record in records.read_all(
         [(one.symbol, one.interval, ledger_in_use(one)) for one in series], RECORDS_WITHIN_S
     ):
         yield from record_samples(record)
-    forecasts, klines = settings.queue.name, settings.queue.ingest_name
-    yield from _queue(forecasts, answers[jobs], answers[workers])
-    yield from _queue(klines, answers[to_fetch], answers[ingests])
-    yield JOBS_LIMIT.of(settings.limits.max_queued, forecasts)
+    for lane, counts in jobs.items():
+        if lane not in queue.lanes and not answers[counts].unfinished:
+            continue  # nothing was ever led there, or no more
+        name = settings.queue.forecasts_in(lane)
+        yield from _queue(name, answers[counts], [one for one in answers[workers] if name in one.queues])
+    yield from _queue(settings.queue.ingest_name, answers[to_fetch], answers[ingests])
+    yield JOBS_LIMIT.of(settings.limits.max_queued, settings.queue.name)
 
 
 def _series(stores: Stores, series: list[SeriesStatus], now_ms: int) -> Iterator[Sample]:

@@ -16,6 +16,7 @@ from services.web.situation import Freshness, Situation, what_is_missing, why_no
 from shared.fetches import FETCHING
 from shared.forecasts import Forecast, JobStatus
 from shared.klines import utc
+from shared.settings import Lane
 from shared.track_record import TrackRecord
 
 LONG_QUEUE = 8  # waiting forecasts for each worker: from there on a person waits longer than they expect
@@ -49,7 +50,7 @@ def latest_notices(situation: Situation, fresh: Freshness | None, record: TrackR
     else:
         notices += _state_notices(situation, situation.latest, fresh)
     if not situation.workers:
-        notices.append(worker_notice(situation.silent_since))
+        notices.append(worker_notice(situation.lane, situation.silent_since, situation.worker_command))
     elif situation.queued > LONG_QUEUE * situation.workers:
         counted = {"waiting": situation.queued, "workers": situation.workers}
         notices.append(Notice("queue", "notice.queue", [Saying("notice.queue_text", counted)]))
@@ -127,11 +128,17 @@ def past_notice() -> Notice:
     return Notice("past", "notice.past", [Saying("notice.past_text")])
 
 
-def worker_notice(silent_since: datetime | None) -> Notice:
-    """That nobody computes, and what to do; with the moment of the last sign of life where there are workers."""
+def worker_notice(lane: Lane, silent_since: datetime | None, command: str) -> Notice:
+    """That nobody computes what waits in a lane, and what to do; where there are workers, since when none was heard."""
     if silent_since:
-        return Notice("worker", "notice.worker_silent", [Saying("notice.worker_silent_text")], since=silent_since)
-    return Notice("worker", "notice.worker", [Saying("notice.worker_text")])
+        return Notice(
+            "worker",
+            "notice.worker_silent",
+            [Saying("notice.worker_silent_text", {"command": command})],
+            since=silent_since,
+        )
+    text = "notice.worker_text" if lane == "light" else "notice.worker_heavy_text"
+    return Notice("worker", "notice.worker", [Saying(text, {"command": command})])
 
 
 def job_notice(job: JobStatus) -> Notice:

@@ -118,9 +118,13 @@ def _job_notices(stores: Stores, job: JobStatus, now_ms: int) -> list[Notice]:
     """How a forecast stands that is not there; and that nobody is at hand to make it, where that is so."""
     if job.state not in ON_ITS_WAY:
         return [job_notice(job)]
-    question = stores.queue.workforce_question(now_ms)
+    question = stores.queue.workforce_question(job.lane, now_ms)
     workforce = stores.ask(question)[question]
-    return [job_notice(job)] if workforce.at_hand else [worker_notice(workforce.silent_since), job_notice(job)]
+    return (
+        [job_notice(job)]
+        if workforce.at_hand
+        else [worker_notice(job.lane, workforce.silent_since, stores.queue.worker_command(job.lane)), job_notice(job)]
+    )
 
 
 def _series_asked_for(settings: Settings) -> tuple[str, Interval]:

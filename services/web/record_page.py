@@ -20,7 +20,7 @@ from shared.errors import NotFoundError
 from shared.freshness import as_of
 from shared.klines import Interval
 from shared.ledger import SHOWN_BOOKS, ShownBook
-from shared.series_record import SeriesRecord, require_forecaster
+from shared.series_record import COMPARED, SeriesRecord, require_forecaster
 from shared.track_record import TrackRecord
 
 RECORD_MODULES = modules_of("record.js")
@@ -39,6 +39,7 @@ def add_record_page(
         origin, forecaster = _origin_asked_for(), request.args.get("forecaster")
         found = records.read(symbol, interval, origin, forecaster)
         require_forecaster(found, forecaster)
+        found = records.with_imported(found)
         shown = {
             "symbol": symbol,
             "interval": interval,
@@ -61,6 +62,7 @@ def record_page(found: SeriesRecord) -> dict[str, Any]:
         "band_titles": _band_titles(record) if record else [],
         "events": _events(record) if record else [],
         "charts": record_charts(record, say) if record else [],
+        "compared": found.origin in COMPARED,
         "trials": {one.forecaster: one for one in record.trials} if record else {},
     }
 

@@ -12,13 +12,16 @@ from threading import Lock
 
 from services.web.situation import Stores
 from shared.forecasts import Forecast, forecaster_of
+from shared.imported_ledger import ImportedEntry
+from shared.imported_record import ImportedRecord
 from shared.klines import IngestedOrigin, Interval
 from shared.ledger import SHOWN_BOOKS, LedgerEntry, ShownBook
-from shared.series_record import SeriesRecord, ledger_in_use, series_record
+from shared.series_record import SeriesRecord, imported_beside, ledger_in_use, series_record
 from shared.track_record import TrackRecord
 
 RECORDS_REMEMBERED = 256  # more than there can be series, each with a forecaster or two that are looked at
 
+NOTHING_IMPORTED = (0, 0)
 LedgerName = tuple[str, Interval, ShownBook]
 
 
@@ -28,6 +31,7 @@ class Records:
     def __init__(self, stores: Stores) -> None:
         self._stores = stores
         self._computed = lru_cache(maxsize=RECORDS_REMEMBERED)(self._compute)
+        self._imported = lru_cache(maxsize=RECORDS_REMEMBERED)(self._compute_imported)
         self._newest: dict[LedgerName, tuple[tuple[int, str], SeriesRecord]] = {}  # computed longest ago first
         self._one_looks = Lock()  # of several who want all records at once; the others wait for what that one computes
 
@@ -41,6 +45,23 @@ class Records:
         """The record of a forecaster, else of the newest forecast's. Raises StoreUnavailableError."""
         named = origin or self.origin_of(symbol, interval)
         return self._computed(symbol, interval, named, forecaster, self.version((symbol, interval, named)))
+
+    def imported(self, symbol: str, interval: Interval) -> list[ImportedEntry]:
+        """What forecasters of elsewhere have said of a series, newest first. Raises StoreUnavailableError."""
+        return self._stores.forecasts.imported.entries(symbol, interval)[::-1]
+
+    def imported_version(self, symbol: str, interval: Interval) -> tuple[int, int]:
+        """Another one whenever some was added or scored. Raises StoreUnavailableError."""
+        return self._stores.forecasts.imported.version(symbol, interval)
+
+    def with_imported(self, found: SeriesRecord) -> SeriesRecord:
+        """The same with the records of imported forecasters beside it. Raises StoreUnavailableError."""
+        version = self.imported_version(found.symbol, found.interval)
+        if version == NOTHING_IMPORTED:
+            return found
+        name = found.symbol, found.interval, found.origin
+        own = found.record.forecaster.forecaster if found.record else None
+        return found.model_copy(update={"imported": self._imported(name, own, self.version(name), version)})
 
     def version(self, name: LedgerName) -> tuple[int, str]:
         """Another one whenever an entry was added. Raises StoreUnavailableError."""
@@ -112,3 +133,14 @@ class Records:
         count, _ = version
         entries = self._stores.forecasts.ledger.entries(symbol, interval, origin) if count else []
         return series_record(symbol, interval, origin, entries, forecaster)
+
+    def _compute_imported(
+        self,
+        name: LedgerName,
+        forecaster: str | None,
+        version: tuple[int, str],
+        imported_version: tuple[int, int],  # noqa: ARG002 - it tells apart what was computed of other entries
+    ) -> list[ImportedRecord]:
+        symbol, interval, origin = name
+        entries = self._stores.forecasts.ledger.entries(*name) if version[0] else []
+        return imported_beside(forecaster, origin, entries, self._stores.forecasts.imported.entries(symbol, interval))

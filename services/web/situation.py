@@ -5,6 +5,7 @@ Read from the stores in one place, so that the page, the API and /readyz never d
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, cast
@@ -17,10 +18,11 @@ from shared.errors import NotFoundError
 from shared.forecast_queue import ForecastQueue
 from shared.forecast_store import ForecastStore
 from shared.forecasts import Forecast, JobStatus, scheduled_forecast_id
-from shared.freshness import as_of, ingest_is_silent, is_stale, successor_due
+from shared.freshness import as_of, ingest_is_silent, is_stale, successor_due_ms
 from shared.kline_store import KlineStore, SeriesStatus, describe_missing_series
 from shared.klines import IngestedOrigin, Interval, utc
 from shared.redis_questions import Answers, Question
+from shared.settings import LANES, Lane
 
 
 class Freshness(Contract):
@@ -55,10 +57,12 @@ class Situation:
     known_series: list[SeriesStatus]
     latest: Forecast | None
     coming: JobStatus | None  # the schedule's forecast for the newest candle, while it is not there yet
-    workers: int  # that gave a sign of life lately
-    queued: int = 0  # forecasts that no worker has taken up yet
+    workers: int  # that gave a sign of life lately, of those that make this series' forecasts
+    queued: int = 0  # forecasts that none of those has taken up yet
     newest_ids: tuple[str, ...] = ()  # of the schedule and of people: another one is there when any forecast was added
     silent_since: datetime | None = None  # where there are workers, but none gave a sign of life since
+    lane: Lane = "light"  # that those workers serve
+    worker_command: str = "kronos-live worker"  # that starts one of them
 
 
 def read_situation(stores: Stores, symbol: str, interval: Interval, now_ms: int) -> Situation:
@@ -69,24 +73,38 @@ def read_situation(stores: Stores, symbol: str, interval: Interval, now_ms: int)
     statuses = stores.klines.statuses_question()
     latest_by_origin = stores.forecasts.latest_question(symbol, interval)
     newest_ids = stores.forecasts.newest_ids_question(symbol, interval)
-    workforce, waiting = stores.queue.workforce_question(now_ms), stores.queue.waiting_question()
-    answers = stores.ask(statuses, latest_by_origin, newest_ids, workforce, waiting)
+    workforces = {lane: stores.queue.workforce_question(lane, now_ms) for lane in LANES}
+    waiting = {lane: stores.queue.waiting_in_question(lane) for lane in LANES}
+    answers = stores.ask(statuses, latest_by_origin, newest_ids, *waiting.values(), *workforces.values())
 
     known = [as_of(series, now_ms) for series in answers[statuses]]
     series = next((one for one in known if (one.symbol, one.interval) == (symbol, interval)), None)
     latest = answers[latest_by_origin][series.origin] if series and series.origin else None
+    coming = _coming(stores.queue, series, latest)
+    at_hand = {lane: answers[question].at_hand for lane, question in workforces.items()}
+    lane = _lane(stores.queue, coming, latest, at_hand)
+    workforce = answers[workforces[lane]]
     return Situation(
         symbol,
         interval,
         series,
         known,
         latest,
-        _coming(stores.queue, series, latest),
-        answers[workforce].at_hand,
-        answers[waiting],
+        coming,
+        workforce.at_hand,
+        answers[waiting[lane]],
         answers[newest_ids],
-        answers[workforce].silent_since,
+        workforce.silent_since,
+        lane,
+        stores.queue.worker_command(lane),
     )
+
+
+def _lane(queue: ForecastQueue, coming: JobStatus | None, latest: Forecast | None, at_hand: Mapping[Lane, int]) -> Lane:
+    """Whose workers a series waits for: those of its next forecast, else of its latest, else whoever is there."""
+    if coming is not None:
+        return coming.lane
+    return queue.lane_of(latest.request.model) if latest else max(LANES, key=lambda lane: at_hand[lane])
 
 
 def _coming(queue: ForecastQueue, series: SeriesStatus | None, latest: Forecast | None) -> JobStatus | None:
@@ -104,7 +122,7 @@ def _coming(queue: ForecastQueue, series: SeriesStatus | None, latest: Forecast 
 
 def freshness(situation: Situation, latest: Forecast, now_ms: int) -> Freshness:
     """How fresh the latest forecast of a series is. A recording's clock stands still, so it never grows old."""
-    series, due_ms, next_at = situation.series, successor_due(latest), next_update(situation, now_ms)
+    series, due_ms, next_at = situation.series, successor_due_ms(latest), next_update(situation, now_ms)
     if is_stale(series, latest, now_ms):
         since_ms = due_ms if due_ms <= now_ms or series is None else series.checked_at_ms
         reason = in_english(why_nothing_newer(situation, latest))
@@ -162,7 +180,8 @@ def why_no_worker(situation: Situation) -> list[Saying]:
         return []
     if situation.silent_since:
         return [Saying("why.worker_silent", {"when": utc(round(situation.silent_since.timestamp() * 1000))})]
-    return [Saying("why.no_worker")]
+    key = "why.no_worker" if situation.lane == "light" else "why.no_heavy_worker"
+    return [Saying(key, {"command": situation.worker_command})]
 
 
 def _what_holds_up(situation: Situation) -> list[Saying]:

@@ -1,8 +1,8 @@
 """Who may enqueue work: the rules that stand before every request that writes.
 
 A token where one is configured, as it must be where the service is public (`shared/publishing.py`); none on loopback, where
-only this machine can ask, and on a network that the configuration trusts. Pages of other sites may never write through a
-person's browser.
+only this machine can ask, on a network that the configuration trusts, and in a container that is published on loopback. Pages
+of other sites may never write through a person's browser.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def check_write_access(request: Request, settings: WebSettings) -> None:
     token = settings.write_token.get_secret_value()
     if token or is_public(settings):
         _check_token(request, token)
-    elif settings.public == "auto":
+    elif settings.public == "auto" and not settings.published:
         _refuse_names_of_elsewhere(request)
     else:
         _refuse_rebound_names(request)

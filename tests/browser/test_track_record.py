@@ -16,6 +16,7 @@ from shared.ledger import Ledger
 from shared.track_record import track_record
 from tests.browser.conftest import OpenPage
 from tests.browser.test_page import drawn, modules
+from tests.integration.test_imported_record import published
 from tests.integration.test_web_record import SCORED, scored
 from tests.recalibrated_forecasts import outcomes
 from tests.web_server import ingested, worker_alive
@@ -50,6 +51,20 @@ def test_the_record_speaks_chinese(open_page: OpenPage, web_address: str) -> Non
     words = {word.lower() for word in re.findall(r"\b[A-Za-z]{2,}\b", page.locator("main").inner_text())}
     commands = "live backtest symbol temperature seed ledger"
     assert words <= set(f"btcusdt kronos small crps ewma garch brier pit top csv parquet json utc {commands}".split())
+
+
+@pytest.mark.parametrize(("scheme", "locale"), [("light", "en-GB"), ("dark", "zh-CN")])
+def test_what_was_imported_stands_beside_it_on_a_phone_too(
+    open_page: OpenPage, web_address: str, redis: Redis, scheme: str, locale: str, tmp_path: Path
+) -> None:
+    published(redis, Ledger(redis).entries("BTCUSDT", Interval.H1, "live"))
+    page = open_page(viewport={"width": 390, "height": 844}, color_scheme=scheme, locale=locale)
+    page.goto(f"{web_address}/track-record")
+    card = page.locator("section", has=page.locator("#imported"))
+    expect(card.get_by_role("heading", level=3)).to_have_text("kronos-demo (imported)")
+    expect(card.get_by_role("table")).to_have_count(2)
+    card.screenshot(path=tmp_path / "imported.png")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,6 @@ from redis import Redis
 from shared.forecast_queue import ForecastQueue
 from shared.forecast_store import ForecastStore
 from shared.kline_store import KlineStore
-from shared.redis_questions import ask_together
 from tests.builders import forecast_request, kline_window, settings
 from tests.faults.recovery import Recovery
 from tests.faults.work import who_is_at
@@ -27,6 +27,7 @@ def test_a_forecast_that_kills_its_workers_stops_after_its_retries_and_is_told_a
     tries = settings().queue.retries + 1
     queue, forecasts = ForecastQueue(redis, settings().queue), ForecastStore(redis, keep=10)
     snapshot_id = KlineStore(redis, keep=10).save(kline_window())
+    stack_began = datetime.now(UTC)
     with ExitStack() as stack:
         workers = [stack.enter_context(service("worker", environment, tmp_path)) for _ in range(tries + 1)]
         for one in workers:
@@ -43,8 +44,9 @@ def test_a_forecast_that_kills_its_workers_stops_after_its_retries_and_is_told_a
         status = queue.status("poison")
         assert f"Its worker was lost {tries} times" in str(status.error)
         assert status.tries == tries
-        counts = queue.counts_question(0)
-        assert ask_together(redis, counts)[counts].failed == 1
+        [told] = queue.failed(10)
+        assert (told.id, told.reason, told.tries) == ("poison", status.error, tries)
+        assert told.failed_at > stack_began
         assert not forecasts.exists("poison")
         assert last.end() == 0
 

@@ -1,13 +1,16 @@
-"""README's table of knobs, made from config/config.yaml: `python -m tests.house.knob_table` writes it there."""
+"""README's table of knobs, made from config/config.yaml: `python -m tests.house.knob_table` writes it there, and into the
+Chinese README.
+"""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from shared.settings import DEFAULT_CONFIG
 from tests.conftest import PROJECT
 
-README = PROJECT / "README.md"
+READMES = (PROJECT / "README.md", PROJECT / "README.zh-CN.md")
 BEGIN, END = "<!-- knobs -->", "<!-- /knobs -->"
 
 
@@ -25,14 +28,15 @@ def knob_table() -> str:
     return "\n".join(rows)
 
 
-def written_table() -> str:
-    return README.read_text().split(BEGIN)[1].split(END)[0].strip()
+def written_table(readme: Path) -> str:
+    return readme.read_text().split(BEGIN)[1].split(END)[0].strip()
 
 
 def main() -> None:
-    text = README.read_text()
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    README.write_text(f"{before}{BEGIN}\n{knob_table()}\n{END}{after}")
+    for readme in READMES:
+        text = readme.read_text()
+        before, after = text.split(BEGIN)[0], text.split(END)[1]
+        readme.write_text(f"{before}{BEGIN}\n{knob_table()}\n{END}{after}")
 
 
 if __name__ == "__main__":

@@ -60,6 +60,12 @@ def test_prometheus_asks_where_the_containers_tell() -> None:
     assert {SERVICES[name]["environment"]["KRONOS_METRICS__HOST"] for name in ports} == {"0.0.0.0"}  # noqa: S104
 
 
+def test_the_channels_of_alerts_which_carry_secrets_are_given_to_one_container_alone() -> None:
+    assert [name for name, one in SERVICES.items() if "KRONOS_ALERTS__CHANNELS" in one.get("environment", {})] == [
+        "alerts"
+    ]
+
+
 def test_the_gpu_is_added_to_workers_alone() -> None:
     added = yaml.safe_load((PROJECT / "docker-compose.gpu.yml").read_text())["services"]
     [device] = added["inference"]["deploy"]["resources"]["reservations"]["devices"]

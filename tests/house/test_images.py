@@ -29,6 +29,7 @@ def copied(dockerfile: Path) -> list[str]:
         ("web", "web"),
         ("publishing", "publish"),
         ("publishing", "export"),
+        ("alerts", "alerts"),
     ],
 )
 def test_its_command_line_starts_with_what_an_image_holds(service: str, command: str, tmp_path: Path) -> None:

@@ -18,8 +18,9 @@ import yaml
 from redis import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
+from services.inference.worker import refuse_idle_model
 from services.local_redis import redis_server_binary
-from shared.settings import environment_name, knobs, load_settings
+from shared.settings import Lane, environment_name, knobs, load_settings
 from tests.conftest import PROJECT, free_port, skip_or_fail
 from tests.house.keda_fields import SPECIFICATIONS
 from tests.house.kustomize import Object, render
@@ -27,9 +28,10 @@ from tests.processes import eventually
 
 DEPLOY = PROJECT / "deploy" / "kubernetes"
 SCALING = PROJECT / "docs" / "scaling.md"
-BUILDS = ("base", "overlays/keda", "overlays/gpu")
+BUILDS = ("base", "overlays/keda", "overlays/gpu", "overlays/routed")
 KUBERNETES = ("1.31", "1.37")  # the oldest and the newest whose schema the manifests are held to
 SERVICES = ("ingest", "inference", "web")
+PODS_OF = {"overlays/routed": (*SERVICES, "inference-heavy")}  # beside those, in one overlay
 KEDA = "keda.sh/v1alpha1"
 
 BASE = render(DEPLOY / "base")
@@ -124,12 +126,22 @@ def test_the_overlay_of_the_documentation_is_one(tmp_path: Path) -> None:
     assert config["data"]["KRONOS_DATA__SERIES"] == "ETHUSDT:1h,SOLUSDT:1h"
 
 
-def test_keda_counts_the_queue_that_forecasts_wait_in_and_says_alone_how_many_workers() -> None:
-    scaled = named("overlays/keda", "ScaledObject", "inference")["spec"]
-    workers = named("overlays/keda", "Deployment", scaled["scaleTargetRef"]["name"])
+@pytest.mark.parametrize(
+    ("build", "name", "lane"),
+    [
+        ("overlays/keda", "inference", "light"),
+        ("overlays/routed", "inference", "light"),
+        ("overlays/routed", "inference-heavy", "heavy"),
+    ],
+)
+def test_keda_counts_the_queue_that_forecasts_wait_in_and_says_alone_how_many_workers(
+    build: str, name: str, lane: Lane
+) -> None:
+    scaled = named(build, "ScaledObject", name)["spec"]
+    workers = named(build, "Deployment", scaled["scaleTargetRef"]["name"])
     assert "replicas" not in workers["spec"]
     [trigger] = scaled["triggers"]
-    assert trigger["metadata"]["listName"] == f"rq:queue:{load_settings().queue.name}"
+    assert trigger["metadata"]["listName"] == f"rq:queue:{load_settings().queue.forecasts_in(lane)}"
     service = named("overlays/keda", "Service", "redis")
     assert trigger["metadata"]["address"] == (
         f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc.cluster.local:{service['spec']['ports'][0]['port']}"
@@ -167,8 +179,8 @@ def test_labels_services_and_budgets_find_their_pods(one: Object) -> None:
     labels = one["spec"]["template"]["metadata"]["labels"]
     assert one["spec"]["selector"]["matchLabels"] == labels == one["metadata"]["labels"]
     name = one["metadata"]["name"]
-    if name in SERVICES:
-        budget = named("base", "PodDisruptionBudget", name)["spec"]
+    if name in PODS_OF["overlays/routed"]:
+        budget = named("overlays/routed", "PodDisruptionBudget", name)["spec"]
         assert budget["selector"]["matchLabels"] == labels
     ports = {port["name"] for port in container(one)["ports"]}
     for service in [other for other in BASE if other["kind"] == "Service"]:
@@ -195,9 +207,9 @@ def test_network_policies_speak_of_pods_and_ports_that_there_are() -> None:
                 assert {port["port"] for port in rule["ports"]} <= {port["name"] for port in pods[name]["ports"]}
 
 
-@pytest.mark.parametrize("one", [param for param in PODS if param.values[0]["metadata"]["name"] in SERVICES])
+@pytest.mark.parametrize("one", [param for param in PODS if container(param.values[0])["name"] in SERVICES])
 def test_images_users_and_ports_are_those_of_the_dockerfiles_and_knobs(one: Object) -> None:
-    name, spec, only = one["metadata"]["name"], pod(one), container(one)
+    name, spec, only = container(one)["name"], pod(one), container(one)
     dockerfile = (PROJECT / "services" / name / "Dockerfile").read_text()
     released = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
     assert re.fullmatch(rf"kronos-live/{name}:{re.escape(released)}(-cuda)?", only["image"])
@@ -221,8 +233,9 @@ def test_redis_is_composes_redis() -> None:
     assert container(named("base", "StatefulSet", "redis"))["image"] == compose["services"]["redis"]["image"]
 
 
-@pytest.mark.parametrize("build", BUILDS)
-@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize(
+    ("build", "name"), [(build, name) for build in BUILDS for name in PODS_OF.get(build, SERVICES)]
+)
 def test_a_service_starts_with_the_variables_of_its_pod(build: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is a knob, and each value is one that the knob takes."""
     variables = dict(named(build, "ConfigMap", "knobs")["data"])
@@ -235,7 +248,12 @@ def test_a_service_starts_with_the_variables_of_its_pod(build: str, name: str, m
     settings = load_settings()
     assert settings.redis.url.get_secret_value() == "redis://:a-secret@redis:6379/0"
     assert settings.metrics.enabled
-    assert (settings.model.device == "cuda") == ((build, name) == ("overlays/gpu", "inference"))
+    on_gpu = {("overlays/gpu", "inference"), ("overlays/routed", "inference-heavy")}
+    assert (settings.model.device == "cuda") == ((build, name) in on_gpu)
+    if name.startswith("inference"):
+        refuse_idle_model(settings)
+        lanes = {"inference": ("light",), "inference-heavy": ("heavy",)} if build == "overlays/routed" else {}
+        assert settings.worker.serves == lanes.get(name, ("light", "heavy"))
 
 
 def test_redis_started_as_the_manifest_says_asks_for_the_password_of_the_secret(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from tests.builders import settings
 from tests.conftest import free_port
 from tests.ingest_parts import nowhere
 from tests.integration.conftest import Run
-from tests.processes import service
+from tests.processes import eventually, service
 from tests.web_server import unheard_of
 
 
@@ -22,7 +23,7 @@ def test_what_works_on_this_host_is_alive_until_nothing_is_heard_of_it(
     run: Run, redis: Redis, environment: dict[str, str], tmp_path: Path, command: str, ready: str
 ) -> None:
     nobody = run("alive")
-    assert (nobody.returncode, "No worker or ingest of this host" in nobody.stderr) == (1, True)
+    assert (nobody.returncode, "No worker, ingest or watcher of alerts of this host" in nobody.stderr) == (1, True)
     with service(command, {**environment, "KRONOS_VENUES__BINANCE_URLS": nowhere()}, tmp_path) as running:
         running.wait_for_log(ready)
         heard = run("alive")
@@ -33,6 +34,22 @@ def test_what_works_on_this_host_is_alive_until_nothing_is_heard_of_it(
     unheard_of(redis, name, seconds=90)
     gone = run("alive")
     assert (gone.returncode, f"{name} of this host last gave a sign of life 9" in gone.stderr) == (1, True)
+
+
+def test_who_watches_for_alerts_is_alive_too(
+    run: Run, redis: Redis, environment: dict[str, str], tmp_path: Path
+) -> None:
+    told = {"KRONOS_ALERTS__ENABLED": "true", "KRONOS_ALERTS__CHANNELS": "json://127.0.0.1:9"}
+    with service("alerts run", {**environment, **told}, tmp_path) as running:
+        running.wait_for_log("alerts_started")
+        eventually(lambda: run("alive").returncode == 0, 60, running.log)
+        running.end(signal.SIGKILL)
+    redis.zincrby("kronos:alerts:watchers", -90_000, socket.gethostname())
+    gone = run("alive")
+    assert (gone.returncode, "kronos-live alerts run of this host last gave a sign of life 9" in gone.stderr) == (
+        1,
+        True,
+    )
 
 
 def test_what_works_on_another_host_says_nothing_of_this_one(

@@ -117,7 +117,7 @@ def test_ctrl_c_calls_off_what_waits_and_the_same_command_goes_on(
     environment: dict[str, str], redis: Redis, tmp_path: Path
 ) -> None:
     file, out = write_klines(tmp_path, 24 * 8), tmp_path / "out"
-    waiting = f"rq:queue:{settings().queue.backtest_name}"
+    waiting = f"rq:queue:{settings().queue.backtests_in('light')}"
     with service("worker", environment, tmp_path) as worker:
         worker.wait_for_log("worker_ready")
         first = backtest(environment, file, out, "--paths", "400", "--workers")
@@ -148,7 +148,7 @@ def test_a_forecast_that_cannot_be_made_ends_the_backtest_with_its_reason(
     assert refused.returncode == 1
     assert "A worker could not make a forecast of the backtest: " in " ".join(errors.split())
     assert "Kronos-base" in errors
-    assert redis.llen(f"rq:queue:{settings().queue.backtest_name}") == 0
+    assert redis.llen(f"rq:queue:{settings().queue.backtests_in('light')}") == 0
 
 
 def test_two_backtests_of_the_same_moments_share_what_is_made_and_one_may_stop(
@@ -195,7 +195,7 @@ def test_moments_of_the_same_question_are_one_job(redis: Redis) -> None:
     assert one.job_id == same.job_id != other.job_id
     for moment in (one, same, other):
         queue.hand_out(moment)
-    assert redis.llen(f"rq:queue:{settings().queue.backtest_name}") == 2
+    assert redis.llen(f"rq:queue:{settings().queue.backtests_in('light')}") == 2
     assert queue.lost([one.job_id, other.job_id]) == []
     assert queue.call_off([one.job_id]) == 1
     assert queue.lost([one.job_id, other.job_id]) == [one.job_id]
@@ -206,7 +206,7 @@ def test_moments_of_the_same_question_are_one_job(redis: Redis) -> None:
 def test_a_job_that_got_lost_between_queue_and_worker_is_put_back(
     environment: dict[str, str], redis: Redis, tmp_path: Path
 ) -> None:
-    queue, waiting = BacktestQueue(redis, settings().queue), f"rq:queue:{settings().queue.backtest_name}"
+    queue, waiting = BacktestQueue(redis, settings().queue), f"rq:queue:{settings().queue.backtests_in('light')}"
     (origin,) = origins(kline_window(100).values, 1)
     moment = moment_of(origin, ForecastOverrides(num_samples=5, horizon=4, history=64), settings())
     queue.hand_out(moment)

@@ -72,6 +72,7 @@ def test_a_running_forecast_stops_and_its_worker_takes_the_next(
         assert web.get(f"{ASK}/long").json()["state"] == "cancelled"
         assert not stores.forecasts.exists("long")
         assert "forecast_cancelled" in worker.log()
+        assert web.get("/api/v1/queue/failed").json() == {"failed": []}  # what was cancelled has not failed
         assert "Traceback" not in worker.log()
         enqueue(stores, "next", horizon=3)
         assert ends(stores, "next") == ["finished"]

@@ -19,6 +19,7 @@ from rq.utils import utcformat
 from services.cli.diagnosis import examine
 from services.cli.diagnosis.finding import Finding
 from services.web.situation import Stores
+from shared.alert_store import AlertStore
 from shared.settings import load_settings
 from tests.builders import START_MS, settings
 from tests.conftest import free_port, redis_server
@@ -154,11 +155,11 @@ def test_a_queue_that_does_not_keep_up_is_wrong(look: Look, redis: Redis, run: R
     assert not_well(found) == {"queue": "wrong"}
     assert "longer than the shortest interval (3600 s)" in found["queue"].what
     full = look(KRONOS_LIMITS__MAX_QUEUED="1")
-    assert "limits.max_queued is 1" in full["queue"].what
+    assert "limits.max_queued is 1" in full["room in the queue"].what
 
 
 @pytest.mark.usefixtures("healthy")
-def test_what_failed_for_good_is_counted(look: Look, redis: Redis) -> None:
+def test_what_failed_for_good_is_counted_and_listed(look: Look, redis: Redis, run: Run) -> None:
     queue = Queue(settings().queue.name, connection=redis, serializer=JSONSerializer)
     for _ in range(2):
         queue.enqueue_call("services.nowhere.nothing")
@@ -167,6 +168,10 @@ def test_what_failed_for_good_is_counted(look: Look, redis: Redis) -> None:
     found = look()
     assert not_well(found) == {"failed forecasts": "warning"}
     assert found["failed forecasts"].what.startswith("2 failed")
+    listed = json.loads(run("failed", "--json").stdout)
+    assert sorted(one["id"] for one in listed) == sorted(queue.failed_job_registry.get_job_ids())
+    assert all(one["id"] in run("failed").stdout.replace("\n", "") for one in listed)
+    assert len(json.loads(run("failed", "--json", "--limit", "1").stdout)) == 1
 
 
 @pytest.mark.usefixtures("healthy")
@@ -261,8 +266,20 @@ def test_who_may_write_is_judged_by_what_the_page_would_start_with(look: Look, r
     refused = look(**beyond)["access"]
     assert (refused.state, "KRONOS_WEB__WRITE_TOKEN" in refused.what) == ("wrong", True)
     assert "you trust them" in look(**beyond, KRONOS_WEB__PUBLIC="false")["access"].what
+    assert "Only this machine" in look(**beyond, KRONOS_WEB__PUBLISHED="127.0.0.1:8000")["access"].what
+    published = look(**beyond, KRONOS_WEB__PUBLISHED="0.0.0.0:8000")["access"]
+    assert (published.state, "published on 0.0.0.0:8000" in published.what) == ("wrong", True)
     assert look(**beyond, KRONOS_WEB__WRITE_TOKEN="secret")["access"].state == "warning"  # noqa: S106
     assert look(**beyond, KRONOS_WEB__WRITE_TOKEN=32 * "k")["access"].state == "ok"
+
+
+@pytest.mark.usefixtures("healthy")
+def test_where_people_want_to_be_told_somebody_must_watch(look: Look, redis: Redis) -> None:
+    assert "alerts" not in look()
+    nobody = look(KRONOS_ALERTS__ENABLED="true")["alerts"]
+    assert (nobody.state, "kronos-live alerts run" in (nobody.todo or "")) == ("warning", True)
+    AlertStore(redis).give_sign_of_life("elsewhere")
+    assert look(KRONOS_ALERTS__ENABLED="true")["alerts"].state == "ok"
 
 
 def test_it_writes_nothing_but_a_key_of_its_own_that_goes_by_itself(look: Look, redis: Redis) -> None:

@@ -9,12 +9,12 @@ import pytest
 from redis import Redis
 
 from services.ingest.market import Market
-from services.ingest.patience import side_by_side
 from services.ingest.venue_clock import VenueClock
 from shared.errors import SettingsError, VenueError
 from shared.forecast_queue import ForecastQueue
 from shared.kline_store import KlineStore
 from shared.klines import Interval
+from shared.patience import side_by_side
 from shared.settings import Series
 from tests.builders import settings as delivered
 from tests.ingest_parts import Clock, ingest_settings

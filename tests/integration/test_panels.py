@@ -228,6 +228,6 @@ def test_what_cannot_be_begun_is_not_taken_along(redis: Redis, stores: Stores) -
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        stores.queue.take_along(lambda _: True, 8, dies)
+        stores.queue.take_along("light", lambda _: True, 8, dies)
     assert [stores.queue.status(one).position for one in ("a", "b")] == [0, 1]
     assert Queue(settings().queue.name, connection=redis).started_job_registry.count == 0

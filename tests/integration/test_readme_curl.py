@@ -121,6 +121,8 @@ def check(line: str, said: str, forecast_id: str) -> None:
         assert len(said.splitlines()) == 1 + 100 * 24
     elif "quantiles.csv" in line:
         assert "column,quantile,kind,step,open_time,value" in said.splitlines()[0]
+    elif "imported.csv" in line:
+        assert said.startswith("forecaster,symbol,interval,horizon,last_open_time_ms,")
     elif "/metrics" in line:
         assert "\nkronos_redis_up 1.0\n" in said
     else:

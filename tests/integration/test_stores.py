@@ -141,7 +141,7 @@ def test_workers_that_take_jobs_along_at_the_same_time_never_take_the_same(redis
         def begin(job: Job, pipe: Pipeline) -> Execution:
             return Execution.create(job, ttl=60, pipeline=pipe, worker_name=f"worker-{worker}")
 
-        return [one.job_id for one in queue.take_along(lambda request: request.horizon == 3, 7, begin)]
+        return [one.job_id for one in queue.take_along("light", lambda request: request.horizon == 3, 7, begin)]
 
     with ThreadPoolExecutor(8) as pool:
         taken = [one for along in pool.map(take, range(8)) for one in along]

@@ -269,10 +269,12 @@ def test_the_api_describes_itself_and_its_answers_are_as_described(web: httpx.Cl
         "/api/v1/ledger",
         "/api/v1/ledger.csv",
         "/api/v1/ledger.parquet",
+        "/api/v1/imported.csv",
         "/api/v1/events",
         "/api/v1/models",
         "/api/v1/workers",
         "/api/v1/queue",
+        "/api/v1/queue/failed",
         "/api/v1/series",
     }
     references = [part.split('"')[0] for part in json.dumps(document).split('"$ref": "#/components/schemas/')[1:]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 
@@ -18,8 +19,11 @@ from shared.forecast_store import ForecastStore
 from shared.kline_store import KlineStore
 from shared.queue_overview import SIGN_OF_LIFE_EVERY_S, SILENT_AFTER_S
 from tests.builders import forecast_request, kline_window, settings
+from tests.conftest import free_port
+from tests.faults.redis_faults import FaultyRedis
 from tests.processes import Service, eventually, service
 from tests.tiny_models import write_tiny_models
+from tests.venue_server import VenueServer
 
 
 class House:
@@ -182,3 +186,70 @@ def test_a_worker_says_which_model_it_has_loaded(house: House, worker: Service) 
     assert status.model.dtype in {"float32", "bfloat16", "int8"}
     assert status.process == worker.process.pid
     assert status.heartbeat_age_s < 60
+
+
+@pytest.mark.parametrize("moment", ["metrics_served", "worker_not_registered"])
+def test_a_worker_that_is_told_to_end_before_it_is_at_work_ends_well(house: House, moment: str) -> None:
+    house.redis.execute_command("ACL", "SETUSER", "default", "-del")  # which registering needs
+    try:
+        with service("worker", house.environment, house.folder) as worker:
+            worker.wait_for_log(moment)
+            assert worker.end(signal.SIGTERM, 60) == 0
+            assert "Traceback" not in worker.log()
+    finally:
+        house.redis.execute_command("ACL", "SETUSER", "default", "+@all")
+    assert house.queue.workers() == 0
+
+
+def test_a_worker_that_is_told_to_end_while_redis_hangs_waits_no_longer(house: House, tmp_path: Path) -> None:
+    redis = FaultyRedis(free_port(), tmp_path)
+    try:
+        knobs = {**house.environment, "KRONOS_REDIS__URL": f"redis://127.0.0.1:{redis.port}/0"}
+        with service("worker", knobs, house.folder) as worker:
+            worker.wait_for_log("worker_ready")
+            lift = redis.stop()
+            try:
+                worker.wait_for_log("heartbeat_cannot_be_told")
+                assert worker.end(signal.SIGTERM, 120) == 0
+                assert "worker_not_signed_off" in worker.log()
+            finally:
+                lift()
+    finally:
+        redis.end()
+
+
+def test_a_worker_that_is_told_to_end_while_it_draws_and_redis_takes_nothing_ends_what_it_is_at(house: House) -> None:
+    with service("worker", house.environment, house.folder) as worker:
+        worker.wait_for_log("worker_ready")
+        house.enqueue("at-work", num_samples=300, horizon=400)
+        eventually(lambda: house.queue.status("at-work").progress, 60, worker.log)
+        house.redis.config_set("maxmemory", 1)
+        try:
+            worker.process.send_signal(signal.SIGTERM)
+            worker.wait_for_log("heartbeat_cannot_be_told")
+        finally:
+            house.redis.config_set("maxmemory", 0)
+        assert worker.process.wait(timeout=240) == 0
+    assert house.queue.status("at-work").state == "finished"
+    assert house.queue.status("at-work").tries == 1
+    assert "forecast_failed" not in worker.log()
+
+
+def threads_of(running: Service) -> int:
+    return len(list(Path(f"/proc/{running.process.pid}/task").iterdir()))
+
+
+def test_what_breaks_down_with_redis_and_begins_anew_leaves_no_thread_behind(house: House) -> None:
+    with ExitStack() as running:
+        venue = running.enter_context(VenueServer(real=False))
+        knobs = {**house.environment, "KRONOS_DATA__VENUES": "binance", "KRONOS_VENUES__BINANCE_URLS": venue.url}
+        worker, ingest = (running.enter_context(service(one, knobs, house.folder)) for one in ("worker", "ingest"))
+        worker.wait_for_log("worker_ready")
+        ingest.wait_for_log("fetches_taken")
+        before = [threads_of(worker), threads_of(ingest)]
+        for broken in range(3):
+            house.redis.config_set("maxmemory", 1)
+            eventually(lambda times=broken: ingest.log().count("fetch_worker_broke_down") > times, 60, ingest.log)
+            house.redis.config_set("maxmemory", 0)
+            eventually(lambda times=broken: ingest.log().count("fetches_taken") > times + 1, 60, ingest.log)
+        eventually(lambda: [threads_of(worker), threads_of(ingest)] <= before, 30)

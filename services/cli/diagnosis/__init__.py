@@ -11,11 +11,12 @@ from redis import Redis
 
 from services.cli.diagnosis.finding import Finding, wrong
 from services.cli.diagnosis.of_access import examine_access
+from services.cli.diagnosis.of_alerts import examine_alerts
 from services.cli.diagnosis.of_checkpoint import examine_checkpoint, examine_loaded_models
 from services.cli.diagnosis.of_clocks import examine_redis_clock, examine_venue_clock
 from services.cli.diagnosis.of_redis import examine_redis
 from services.cli.diagnosis.of_series import examine_series
-from services.cli.diagnosis.of_work import examine_queue, examine_working
+from services.cli.diagnosis.of_work import examine_lane, examine_queue, examine_working
 from shared.errors import StoreUnavailableError
 from shared.forecast_queue import ForecastQueue
 from shared.forecast_store import ForecastStore
@@ -51,7 +52,9 @@ def _house(redis: Redis, settings: Settings, now_ms: int) -> Iterator[Finding]:
     workers = queue.worker_statuses(now_ms)
     yield examine_redis_clock(redis, now_ms)
     yield examine_working("ingest", queue.fetches.ingest_statuses(now_ms), "kronos-live ingest")
-    yield examine_working("workers", workers, "kronos-live worker")
+    for lane in queue.lanes:
+        yield examine_lane(lane, workers, settings.queue)
     yield from examine_loaded_models(workers)
     yield from examine_queue(queue, settings, now_ms)
     yield from examine_series(klines, forecasts, settings.data.all_series, now_ms)
+    yield from examine_alerts(redis, settings.alerts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from services.cli.diagnosis.finding import Finding, ok, warning, wrong
 from shared.errors import SettingsError
-from shared.publishing import is_loopback, is_public, refuse_public_without_token
+from shared.publishing import is_loopback, is_public, reached_on, refuse_public_without_token
 from shared.settings import WebSettings
 
 SHORTEST_TOKEN = 16  # characters; what is shorter than this can be tried out
@@ -25,8 +25,9 @@ def examine_access(web: WebSettings) -> Finding:
     if token:
         others = "others reach the page" if is_public(web) else "nobody else need reach the page"
         return ok(check, f"Asking for forecasts needs web.write_token; {others}.")
-    if is_loopback(web.host):
-        return ok(check, f"Only this machine reaches the page on {web.host}, so no token is needed.")
+    if is_loopback(reached_on(web)):
+        return ok(check, f"Only this machine reaches the page on {reached_on(web)}, so no token is needed.")
     return ok(
-        check, f"Whoever reaches the page on {web.host} may ask for forecasts: web.public says that you trust them."
+        check,
+        f"Whoever reaches the page on {reached_on(web)} may ask for forecasts: web.public says that you trust them.",
     )

@@ -59,6 +59,7 @@ class _Spread:
         self._stranded: set[str] = set()  # when we last looked
 
     def lines(self, moments: Sequence[Moment]) -> Generator[Line, None, None]:
+        self._model = moments[0].request.model
         self._refuse_without_workers()
         left, next_look = iter(moments), 0.0
         try:
@@ -97,7 +98,7 @@ class _Spread:
         self._count_workers()
 
     def _count_workers(self) -> None:
-        self._workers = self._queue.workforce(self._now_ms()).at_hand
+        self._workers = self._queue.workforce(self._model, self._now_ms()).at_hand
         self._tell(self._workers)
         if self._workers:
             self._nobody_since = None
@@ -105,14 +106,14 @@ class _Spread:
         self._nobody_since = self._nobody_since or time.monotonic()
         if time.monotonic() - self._nobody_since > PATIENCE_S:
             raise KronosLiveError(
-                "No worker has given a sign of life for minutes: start one with `kronos-live worker` and run the same command "
-                "again, which goes on where this one was."
+                f"No worker has given a sign of life for minutes: start one with `{self._queue.worker_command(self._model)}` and "
+                f"run the same command again, which goes on where this one was."
             )
 
     def _refuse_without_workers(self) -> None:
-        self._workers = self._queue.workforce(self._now_ms()).at_hand
+        self._workers = self._queue.workforce(self._model, self._now_ms()).at_hand
         if not self._workers:
             raise KronosLiveError(
-                "No worker is alive to spread a backtest over: start one with `kronos-live worker`, or leave out --workers to "
-                "compute here."
+                f"No worker is alive to spread this backtest over: start one with "
+                f"`{self._queue.worker_command(self._model)}`, or leave out --workers to compute here."
             )

@@ -14,7 +14,7 @@ from services.inference.scoring.scores import covered, interval_score, pit
 from shared.forecasts import Forecast
 from shared.klines import CLOSE
 from shared.ledger import BandScore, BaselineScore, EventScore, RecalibratedScores, Scores, Steps
-from shared.statistics import LEVELS
+from shared.statistics import LEVELS, volatility_rose
 
 PER_LAST_CLOSE = 1e4
 DIGITS = 6  # of what is stored; far below any Monte-Carlo error
@@ -105,9 +105,7 @@ def _amplification(forecast: Forecast, said: float | None, outcome: Floats, past
     ahead = np.concatenate(([forecast.last_close], outcome[:compared]))
     if said is None or np.isnan(ahead).any() or len(past_closes) <= compared:
         return None
-    past = past_closes[-compared - 1 :]
-    happened = np.diff(np.log(ahead)).std(ddof=1) > np.diff(np.log(past)).std(ddof=1)
-    return EventScore(probability=said, happened=bool(happened))
+    return EventScore(probability=said, happened=volatility_rose(past_closes[-compared - 1 :], ahead))
 
 
 def _mean(by_step: Floats) -> float:

@@ -11,6 +11,7 @@ from services.web.api.asking import add_asking
 from services.web.api.computing import add_computing
 from services.web.api.events import add_events
 from services.web.api.exports import add_exports
+from services.web.api.imported import add_imported
 from services.web.api.operations import add_operations
 from services.web.api.outcome import add_outcome
 from services.web.api.parts import add_parts
@@ -38,5 +39,6 @@ def forecast_api(settings: Settings, stores: Stores, records: Records, now_ms: C
     add_outcome(api, stores, now_ms)
     add_exports(api, stores)
     add_record(api, settings, records)
+    add_imported(api, settings, records)
     add_events(api, settings, stores, now_ms)
     return api

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from services.web.api.contracts import (
     AskingQuery,
+    FailedQuery,
     ForecastPath,
     ForecastsQuery,
     LatestQuery,
@@ -25,7 +26,7 @@ from services.web.api.contracts import (
 )
 from services.web.problems import Refused
 from shared.errors import NotFoundError, RequestError
-from shared.settings import describe_allowed
+from shared.setting_kinds import describe_allowed
 
 QUERIES = {
     model.__name__: model
@@ -40,6 +41,7 @@ QUERIES = {
         LedgerQuery,
         LedgerPageQuery,
         TrackRecordQuery,
+        FailedQuery,
     )
 }
 

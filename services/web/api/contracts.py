@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel
 from services.web.problems import MEDIA_TYPE, Problem
 from services.web.situation import Freshness
 from shared.contract import Contract
+from shared.failed_jobs import FailedJob
 from shared.forecasts import (
     LONGEST_HORIZON,
     Band,
@@ -235,6 +236,16 @@ class WorkersAnswer(Contract):
     workers: list[WorkerStatus] = Field(description="those whose registration is alive, by name")
     ingests: list[WorkerStatus] = Field(
         description="those that fetch klines which nobody keeps up, by name; `jobs` is what each fetches"
+    )
+
+
+class FailedQuery(Query):
+    limit: int = Field(100, ge=1, le=1000, description="a whole number from 1 to 1000, the newest so many")
+
+
+class FailedAnswer(Contract):
+    failed: list[FailedJob] = Field(
+        description="what is not tried again, the newest first, for as long as queue.failure_ttl keeps it"
     )
 
 

@@ -1,4 +1,4 @@
-"""What an operator asks: which workers are alive and what they have loaded, what waits and what runs."""
+"""What an operator asks: which workers are alive and what they have loaded, what waits, runs and has failed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from flask import Response
 from flask_openapi3.blueprint import APIBlueprint
 
 from services.web.api.answers import json_answer
-from services.web.api.contracts import ModelsAnswer, NameableModel, QueueAnswer, WorkersAnswer, problems
+from services.web.api.contracts import (
+    FailedAnswer,
+    FailedQuery,
+    ModelsAnswer,
+    NameableModel,
+    QueueAnswer,
+    WorkersAnswer,
+    problems,
+)
 from services.web.situation import Stores
 from shared.settings import MODEL_NAMES, Settings
 
@@ -32,6 +40,11 @@ def add_operations(api: APIBlueprint, settings: Settings, stores: Stores, now_ms
         return json_answer(
             QueueAnswer(**dict(overview), most=settings.limits.max_queued, workers=at_hand, ingests=ingests)
         )
+
+    @api.get("/queue/failed", responses={200: FailedAnswer, **problems(422)})
+    def failed(query: FailedQuery) -> Response:
+        """What has failed for good, each with its reason in one sentence."""
+        return json_answer(FailedAnswer(failed=stores.queue.failed(query.limit)))
 
     @api.get("/models", responses={200: ModelsAnswer, **problems()})
     def models() -> Response:

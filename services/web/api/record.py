@@ -56,11 +56,11 @@ def add_record(api: APIBlueprint, settings: Settings, records: Records) -> None:
     @api.get("/track-record", responses={200: TrackRecordAnswer, **problems(404, 422)})
     def track_record(query: TrackRecordQuery) -> Response:
         """Scores of a series' forecasts beside those of plain baselines; live, recorded, simulated and what a backtest made on
-        candles of a venue never mix.
+        candles of a venue never mix. What was imported of forecasters of elsewhere stands apart, in `imported`.
         """
         found = records.read(*named(query), query.forecaster)
         require_forecaster(found, query.forecaster)
-        return json_answer(TrackRecordAnswer(**dict(found)))
+        return json_answer(TrackRecordAnswer(**dict(records.with_imported(found))))
 
     @api.get("/ledger", responses={200: LedgerAnswer, **problems(422)})
     def ledger(query: LedgerPageQuery) -> Response:

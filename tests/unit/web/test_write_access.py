@@ -41,7 +41,16 @@ def test_on_loopback_a_name_that_leads_here_from_elsewhere_may_not() -> None:
     assert refusal(web(), host="rebound.example:8000", Origin="http://rebound.example:8000") == 403
 
 
-@pytest.mark.parametrize("settings", [web(**OTHERS), web(public=True), web(**OTHERS, public=True)])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        web(**OTHERS),
+        web(public=True),
+        web(**OTHERS, public=True),
+        *(web(**OTHERS, published=one) for one in ("0.0.0.0:8000", "8000", "[::]:80", "page.example:8000")),
+        web(published="0.0.0.0:8000"),
+    ],
+)
 def test_what_others_reach_does_not_start_without_a_token_and_lets_nobody_write(settings: WebSettings) -> None:
     assert is_public(settings)
     with pytest.raises(SettingsError, match=r"KRONOS_WEB__WRITE_TOKEN.*web\.public: false"):
@@ -50,10 +59,25 @@ def test_what_others_reach_does_not_start_without_a_token_and_lets_nobody_write(
     refuse_public_without_token(settings.model_copy(update={"write_token": SecretStr("s3cret")}))
 
 
-@pytest.mark.parametrize("settings", [web(), web(public=False), web(**OTHERS, public=False)])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        web(),
+        web(public=False),
+        web(**OTHERS, public=False),
+        *(web(**OTHERS, published=one) for one in ("127.0.0.1:8000", "[::1]:80", "localhost:8000")),
+        web(**OTHERS, published="0.0.0.0:8000", public=False),
+    ],
+)
 def test_what_only_this_machine_or_a_trusted_network_reaches_starts_without_a_token(settings: WebSettings) -> None:
     assert not is_public(settings)
     refuse_public_without_token(settings)
+
+
+def test_in_a_container_that_is_published_on_loopback_its_neighbours_may_write_and_names_of_elsewhere_may_not() -> None:
+    contained = web(**OTHERS, published="127.0.0.1:8000")
+    assert refusal(contained, host="web:8000") is None
+    assert refusal(contained, host="rebound.example:8000", Origin="http://rebound.example:8000") == 403
 
 
 def test_on_a_trusted_network_no_token_is_asked() -> None:

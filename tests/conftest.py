@@ -1,6 +1,6 @@
 """What all tests share: a real Redis of their own, and skips that can be made failures.
 
-`KRONOS_REQUIRE=browser,compose,curl,kernels,klines,kubectl,openssl,prometheus,promtool,redis-tls` lists what must be there: a
+`KRONOS_REQUIRE=browser,compose,curl,git,kernels,klines,kubectl,openssl,prometheus,promtool,redis-tls` lists what must be there: a
 test that would skip for the lack of it fails.
 """
 

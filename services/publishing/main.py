@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from services.publishing.folder import write_whole
+from services.publishing.git.history import SiteHistory
 from services.publishing.site import Files, site_files
 from services.publishing.told import Told, read_newest, stale_reason, tell
 from shared.errors import KronosLiveError, NotFoundError, SettingsError
@@ -20,10 +21,11 @@ from shared.forecast_store import ForecastStore
 from shared.kline_store import KlineStore
 from shared.logs import configure_logs, get_logger
 from shared.redis_connection import connect
-from shared.settings import Settings
+from shared.settings import DEFAULT_CONFIG, Settings
 
 LOOK_S = 5.0
 AFTER_FAILURE_S = 30.0
+PROJECT = DEFAULT_CONFIG.parent.parent
 REDIS_ANSWERS_WITHIN_S = 5  # so that one that hangs is told of and asked again
 
 # What a site was written of: the forecast, and whether it was stale by then.
@@ -35,10 +37,13 @@ log = get_logger(__name__)
 class Publisher:
     """Keeps a folder at the newest forecast of one series."""
 
-    def __init__(self, settings: Settings, klines: KlineStore, forecasts: ForecastStore) -> None:
+    def __init__(
+        self, settings: Settings, klines: KlineStore, forecasts: ForecastStore, history: SiteHistory | None = None
+    ) -> None:
         self._settings = settings
         self._klines = klines
         self._forecasts = forecasts
+        self._history = history
         self._written: Written | None = None
 
     def look(self, now_ms: int) -> bool:
@@ -61,6 +66,21 @@ class Publisher:
         folder = self._settings.publish.folder
         write_whole(folder, files)
         log.info("site_written", forecast=told.forecast.id, folder=str(folder), said=[one.title for one in told.said])
+        if self._history is not None:
+            self._commit(self._history, told, files)
+
+    def _commit(self, history: SiteHistory, told: Told, files: Files) -> None:
+        update = history.update(files, _message(told))
+        log.info("site_committed", forecast=told.forecast.id, commit=update.commit, pushed=update.pushed)
+        if update.problem:
+            log.warning("site_not_pushed", forecast=told.forecast.id, reason=update.reason, problem=update.problem)
+
+
+def _message(told: Told) -> str:
+    """What a history says of an update: the forecast, its upside, and what must not be overlooked."""
+    forecast = told.forecast
+    labels = "".join(f", {one.title}" for one in told.said)
+    return f"{forecast.id}: upside {forecast.upside.value * 100:.1f} %{labels}"
 
 
 def run(settings: Settings) -> None:
@@ -76,7 +96,8 @@ def run(settings: Settings) -> None:
     redis = connect(settings.redis, answer_timeout_s=REDIS_ANSWERS_WITHIN_S)
     klines = KlineStore(redis, settings.retention.snapshots_per_series)
     forecasts = ForecastStore(redis, settings.retention.forecasts_per_series)
-    publisher = Publisher(settings, klines, forecasts)
+    history = SiteHistory(settings.publish, PROJECT) if settings.publish.git.enabled else None
+    publisher = Publisher(settings, klines, forecasts, history)
     log.info(
         "publishing", series=f"{settings.data.symbol} {settings.data.interval}", folder=str(settings.publish.folder)
     )
@@ -102,7 +123,8 @@ def look_forever(publisher: Publisher, looked: Path, sleep: Callable[[float], No
 
 def looked_at(folder: Path) -> Path:
     """The file beside a site whose time is that of the last look: what a healthcheck goes by."""
-    return folder.parent / f".{folder.name}-looked"
+    site = folder.resolve()
+    return site.parent / f".{site.name}-looked"
 
 
 def _problem_of_a_look(publisher: Publisher) -> str | None:

@@ -530,15 +530,16 @@ def _first_problem(error: ValidationError, spelled: Mapping[Knob, str]) -> str:
     problem = error.errors()[0]
     of_rule = rule_problem(problem)
     path = [str(part) for part in problem["loc"]]
-    knob = ".".join(path) or "the configuration"
-    more = f" ({error.error_count() - 1} more knobs are wrong as well.)" if error.error_count() > 1 else ""
+    section, name, field = _knob_at(path)
+    knob = _spelled_out(path)
+    others = {_spelled_out([str(part) for part in other["loc"]]) for other in error.errors()} - {knob}
+    more = f" ({len(others)} more {'knob is' if len(others) == 1 else 'knobs are'} wrong as well.)" if others else ""
     if of_rule:
         return f"{of_rule}.{more}"
     if problem["type"] == "extra_forbidden":
         return f"{knob} is no knob: config/config.yaml lists all of them.{more}"
     if problem["type"] == "value_error":
         return f"{problem['ctx']['error']}.{more}"
-    section, name, field = _knob_at(path)
     variable = f" ({environment_name(section, name)})" if name else ""
     if (theirs := spelled.get((section, name), knob)) != knob:
         knob, variable = theirs, f" ({knob} here)"
@@ -546,6 +547,12 @@ def _first_problem(error: ValidationError, spelled: Mapping[Knob, str]) -> str:
     value = "set to a value that is not shown" if secret else repr(problem["input"])
     allowed = describe_allowed(field) if field else "a section of knobs"
     return f"{knob}{variable} is {value}, but allowed is {allowed}.{more}"
+
+
+def _spelled_out(path: list[str]) -> str:
+    """The knob that a path leads to or into, as it is written: what pydantic adds for each choice of a type is no part of it."""
+    section, name, field = _knob_at(path)
+    return f"{section}.{name}" if field else ".".join(path) or "the configuration"
 
 
 def _knob_at(path: list[str]) -> tuple[str, str, FieldInfo | None]:

@@ -227,3 +227,14 @@ def test_files_for_tls_that_would_be_of_no_use_are_refused(
     monkeypatch.setenv(f"KRONOS_REDIS__{knob}", "some.pem")
     with pytest.raises(SettingsError, match=said):
         load_settings()
+
+
+def test_a_knob_of_several_types_is_named_as_it_is_written_and_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KRONOS_SAMPLING__TEMPERATURE", "9")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert str(caught.value).startswith("sampling.temperature (KRONOS_SAMPLING__TEMPERATURE) is '9', but allowed is")
+    assert "more" not in str(caught.value)
+    monkeypatch.setenv("KRONOS_QUEUE__RETRIES", "-1")
+    with pytest.raises(SettingsError, match=r"\(1 more knob is wrong as well\.\)"):
+        load_settings()

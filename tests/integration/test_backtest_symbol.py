@@ -113,7 +113,7 @@ def test_gaps_are_named_in_the_report_and_cut_no_forecast(server: VenueServer, t
         ((), "btcusdt", 2, "'btcusdt' is neither a file nor a symbol"),
         ((), "klines/BTCUSDT-1h.csv", 2, "There is no file 'klines/BTCUSDT-1h.csv'"),
         (("--workers", "--jobs", "2"), "BTCUSDT", 2, "name one of them"),
-        (("--workers",), "BTCUSDT", 1, "No worker is alive to spread a backtest over"),
+        (("--workers",), "BTCUSDT", 1, "No worker is alive to spread this backtest over"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_sentence(

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from services.cli.common import errors_in_one_line
 from services.cli.phases import Phases
+from services.cli.run_options import config_option, folder_option, redis_option
 from services.cli.stopping import stopped_in_one_sentence
 from services.cli.tables import show_forecast
 from shared.errors import RequestError
@@ -21,7 +22,6 @@ from shared.logs import quiet_logs
 from shared.settings import Settings, is_told, load_settings
 
 NEEDED = ("torch", "httpx", "flask")  # what no single image of a service has together
-DEFAULT_FOLDER = Path(".kronos-live")
 
 
 @click.command()
@@ -32,20 +32,9 @@ DEFAULT_FOLDER = Path(".kronos-live")
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for forecast.json, paths.csv and, with '.[publish]' installed, the static site.",
 )
-@click.option(
-    "--folder",
-    default=DEFAULT_FOLDER,
-    show_default=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Data of the Redis that is started for the run: klines, forecasts and scores of all runs.",
-)
-@click.option("--redis", "redis_url", help="Address of a running Redis, used instead of one for the run.")
-@click.option(
-    "--config",
-    "config_file",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="File of settings, as KRONOS_CONFIG names one.",
-)
+@folder_option
+@redis_option
+@config_option
 @click.option("--json", "as_json", is_flag=True, help="Print the forecast, warnings, files and seconds as JSON.")
 @errors_in_one_line
 def once(out: Path, folder: Path, redis_url: str | None, config_file: Path | None, as_json: bool) -> None:

@@ -9,25 +9,14 @@ from pathlib import Path
 import click
 
 from services.cli.common import errors_in_one_line
-from services.cli.once import DEFAULT_FOLDER
+from services.cli.run_options import config_option, folder_option, redis_option
 
 
 @click.command()
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="They share the cores.")
-@click.option(
-    "--folder",
-    default=DEFAULT_FOLDER,
-    show_default=True,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Data of the Redis that is started with them, the same as of `kronos-live once`.",
-)
-@click.option("--redis", "redis_url", help="Address of a running Redis, used instead of one of their own.")
-@click.option(
-    "--config",
-    "config_file",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="File of settings, as KRONOS_CONFIG names one.",
-)
+@folder_option
+@redis_option
+@config_option
 @errors_in_one_line
 def run(workers: int, folder: Path, redis_url: str | None, config_file: Path | None) -> None:
     """Keep forecasting on schedule: Redis, ingest, workers and the page, until Ctrl+C.

@@ -28,7 +28,7 @@ def test_no_container_has_more_than_it_needs(name: str) -> None:
     assert not {"privileged", "network_mode"} & set(service) or (name, service["network_mode"]) == ("prepare", "none")
 
 
-@pytest.mark.parametrize("name", SERVICES.keys() - ENDS)
+@pytest.mark.parametrize("name", sorted(SERVICES.keys() - ENDS))
 def test_every_container_that_stays_is_looked_after_and_may_end_in_peace(name: str) -> None:
     service = SERVICES[name]
     assert service["restart"] == "unless-stopped"

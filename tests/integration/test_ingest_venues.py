@@ -194,16 +194,14 @@ def test_bad_rows_are_found_and_named(
     assert len(found.window) == (50 if "gap" in named else 200 - named.count("duplicate"))
 
 
-@pytest.mark.parametrize(
-    ("address", "message"),
-    [
-        (nowhere(), "cannot be reached"),
-        ("api.binance.com", "is no web address"),
-        ("ftp://127.0.0.1", "is no web address"),
-    ],
-)
-def test_an_address_where_nobody_is_gets_named(address: str, message: str, client: httpx.Client) -> None:
-    with pytest.raises(VenueError, match=message):
+def test_an_address_where_nobody_is_gets_named(client: httpx.Client) -> None:
+    with pytest.raises(VenueError, match="cannot be reached"):
+        Binance(nowhere(), client).fetch("BTCUSDT", Interval.H1, 10)
+
+
+@pytest.mark.parametrize("address", ["api.binance.com", "ftp://127.0.0.1"])
+def test_what_is_no_address_gets_named(address: str, client: httpx.Client) -> None:
+    with pytest.raises(VenueError, match="is no web address"):
         Binance(address, client).fetch("BTCUSDT", Interval.H1, 10)
 
 

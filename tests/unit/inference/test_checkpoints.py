@@ -264,7 +264,7 @@ def test_a_hub_that_never_answers_costs_no_more_than_its_time(
         _point_to(f"http://127.0.0.1:{silent.getsockname()[1]}", monkeypatch)
         started = perf_counter()
         loaded = _load("Kronos-small", replace(policy, allow_hub=True), is_default=True)
-        assert perf_counter() - started < 3.0
+        assert perf_counter() - started < 15
     assert loaded.source == "bundled"
     assert loaded.why is not None
     assert loaded.why.startswith("the hub ")

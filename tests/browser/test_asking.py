@@ -140,7 +140,7 @@ def test_news_come_by_one_stream_without_the_page_asking_all_the_time(
     page.wait_for_timeout(2500)
     assert len(questions) == quiet
     worker_alive(redis)  # known to the page within a second or two, though it would ask in a minute only
-    expect(page.locator(".notice-title")).to_have_text(["LIVE"], timeout=5_000)
+    expect(page.locator(".notice-title")).to_have_text(["LIVE"])
     assert streams == [f"{web_address}/api/v1/events?symbol=BTCUSDT&interval=1h"]
 
 
@@ -155,7 +155,7 @@ def test_where_no_stream_can_be_had_the_page_asks_by_itself(
     page.evaluate("document.querySelector('main').dataset.pollS = '0.5'")
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     worker_alive(redis)
-    expect(page.locator(".notice-title")).to_have_text(["LIVE"], timeout=5_000)
+    expect(page.locator(".notice-title")).to_have_text(["LIVE"])
 
 
 def test_any_symbol_of_a_venue_is_asked_for_waits_for_its_klines_and_says_that_nothing_follows(

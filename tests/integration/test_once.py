@@ -142,7 +142,7 @@ def test_where_nothing_may_be_made_up_each_venue_gives_its_reason(machine: Machi
 
 def test_a_series_that_was_live_is_not_continued_by_made_up_klines(tmp_path: Path) -> None:
     with VenueServer() as venue:
-        online = Machine(tmp_path, KRONOS_VENUES__BINANCE_URLS=venue.url)
+        online = Machine(tmp_path, KRONOS_VENUES__BINANCE_URLS=venue.url, KRONOS_VENUES__SEARCH_SECONDS="60")
         code, _, errors = online.once()
         assert code == 0, errors
         assert read(tmp_path / "forecast" / "forecast.json")["labels"] == ["BUNDLED MODEL"]

@@ -211,12 +211,12 @@ def test_a_panel_may_take_as_long_as_its_forecasts_may_one_after_the_other(
         stores.forecasts,
         ForecastQueue(redis, settings().queue.model_copy(update={"job_timeout": 2})),  # seconds; a knob has at least 10
     )
-    ids = [f"long{number}" for number in range(8)]
+    ids = [f"long{number}" for number in range(10)]
     for one in ids:
-        enqueue(impatient, one, **LONG)
-    with start(at_once=8):
-        assert ends(stores, *ids) == ["finished"] * 8
-    assert drawn_beside(stores, *ids) == [8] * 8
+        enqueue(impatient, one, horizon=200, num_samples=60)
+    with start(at_once=10):
+        assert ends(stores, *ids) == ["finished"] * 10
+    assert drawn_beside(stores, *ids) == [10] * 10
     assert stores.forecasts.load(ids[0]).provenance.timings_s["total"] > 2
 
 

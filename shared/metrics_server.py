@@ -10,6 +10,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import AF_INET6
 from threading import Thread
+from typing import Literal
 
 from shared.logs import get_logger
 from shared.metrics import CONTENT_TYPE
@@ -18,22 +19,25 @@ from shared.settings import MetricsSettings
 PORTS_TRIED = 32
 PATIENCE_S = 5.0  # with a client that connects and asks nothing
 
+Service = Literal["ingest", "worker", "publish", "alerts"]
+
 log = get_logger(__name__)
 
 
-def serve_metrics(settings: MetricsSettings, first_port: int, exposition: Callable[[], bytes]) -> None:
-    """Answer /metrics on `metrics.host` until the process ends, on the first free port from `first_port` on, or on any
-    free one where that is 0. The address is logged.
+def serve_metrics(settings: MetricsSettings, service: Service, exposition: Callable[[], bytes]) -> None:
+    """Answer /metrics on `metrics.host` until the process ends, on the first free port from the service's own on
+    (`metrics.<service>_port`), or on any free one where that is 0. The address is logged.
     """
     if not settings.enabled:
         return
+    first_port: int = getattr(settings, f"{service}_port")
     try:
         server = _listen(settings.host, first_port, _handler(exposition))
     except OSError as error:
         log.warning(
             "metrics_not_served",
             reason=f"No port from {first_port} to {_last(first_port)} on {settings.host} can be used ({error.strerror}): free "
-            f"one, or choose others with metrics.host, metrics.ingest_port and metrics.worker_port. All else goes on.",
+            f"one, or choose others with metrics.host and metrics.{service}_port. All else goes on.",
         )
         return
     Thread(target=server.serve_forever, daemon=True).start()

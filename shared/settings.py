@@ -313,6 +313,8 @@ class MetricsSettings(Section):
     host: str = Field(min_length=1)
     ingest_port: int = Field(ge=0, le=65_535)
     worker_port: int = Field(ge=0, le=65_535)
+    publish_port: int = Field(ge=0, le=65_535)
+    alerts_port: int = Field(ge=0, le=65_535)
 
 
 class AlertSettings(Section):

@@ -35,10 +35,11 @@ def silence_libraries() -> None:
 
 
 class Channel:
-    """One address. `label` tells it from the others and may be shown, logged and stored."""
+    """One address. `label` tells it from the others; it and the `scheme` may be shown, logged and stored."""
 
     def __init__(self, service: NotifyBase, label: str) -> None:
         self.label = label
+        self.scheme = _scheme(service)
         self._apprise = Apprise()
         self._apprise.add(service)
 
@@ -92,10 +93,14 @@ def _labels(services: Sequence[NotifyBase]) -> list[str]:
 
 
 def _label(service: NotifyBase) -> str:
-    scheme = service.schema if isinstance(service.schema, str) else "unknown"
+    scheme = _scheme(service)
     if any("{host}" in str(template) for template in cast("Sequence[object]", service.templates)):
         return f"{scheme}://{service.host}{f':{service.port}' if service.port else ''}"
     return f"{scheme}:// ({service.service_name})"
+
+
+def _scheme(service: NotifyBase) -> str:
+    return service.schema if isinstance(service.schema, str) else "unknown"
 
 
 def _reason(result: AppriseResult) -> str:

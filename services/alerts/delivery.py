@@ -6,9 +6,11 @@ serve the same outbox: who takes a message has it for a minute.
 
 from __future__ import annotations
 
+import time
 from threading import Event, Thread
 
 from services.alerts.channels import Channel
+from services.alerts.metrics import DELIVERED_AT, DELIVERIES, TALLY
 from shared.alert_store import AlertStore, Parcel
 from shared.errors import StoreUnavailableError
 from shared.logs import get_logger
@@ -52,11 +54,15 @@ class Delivery:
         told = {"channel": channel.label, "title": parcel.message.title, "waited_s": round(parcel.waited_s, 1)}
         reason = channel.send(parcel.message)
         if reason is None:
+            TALLY.count(DELIVERIES, channel.scheme, "delivered")
+            TALLY.set(DELIVERED_AT, time.time(), channel.scheme)
             self._store.delivered(channel.label, parcel)
             log.info("alert_delivered", **told)
         elif parcel.given_up:
+            TALLY.count(DELIVERIES, channel.scheme, "given_up")
             self._store.delivered(channel.label, parcel)
             log.error("alert_given_up", reason=reason, **told)
         else:
+            TALLY.count(DELIVERIES, channel.scheme, "put_off")
             self._store.put_off(channel.label, parcel)
             log.warning("alert_not_delivered", reason=reason, again_in_s=round(parcel.pause_s, 1), **told)

@@ -14,12 +14,14 @@ from services.alerts import messages
 from services.alerts.channels import Channel, open_channels, silence_libraries
 from services.alerts.delivery import Delivery
 from services.alerts.judging import Judgement
+from services.alerts.metrics import TALLY
 from services.alerts.standing import Overlook
 from services.alerts.watch import Asked, Watch, all_asked, judge
 from shared.alert_rules import CoverageDrift
 from shared.alert_store import AlertStore
 from shared.errors import SettingsError, StoreUnavailableError
 from shared.logs import configure_logs, get_logger
+from shared.metrics_server import serve_metrics
 from shared.settings import Settings
 
 LOOK_EVERY_S = 1.0  # for a new forecast: as often as the page looks
@@ -42,6 +44,7 @@ def run(settings: Settings) -> None:
     store = AlertStore(overlook.redis)
     watch = Watch(settings, overlook, store, [one.label for one in channels], _now_ms)
     delivery = Delivery(channels, store, stop)
+    serve_metrics(settings.metrics, "alerts", TALLY.exposition)
     delivery.start()
     log.info("alerts_started", rules=len(settings.alerts.rules), channels=[one.label for one in channels])
     _look_until(stop, watch, store)

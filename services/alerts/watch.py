@@ -12,6 +12,7 @@ from typing import get_args
 
 from services.alerts import messages
 from services.alerts.judging import Judgement, judge_forecast, judge_system
+from services.alerts.metrics import JUDGED, LOOKED_AT, TALLY, TOLD
 from services.alerts.standing import Overlook, SeriesStanding, Standing
 from shared.alert_rules import CoverageDrift, ForecastRule, Rule, SeriesSystemRule, WorkerGone
 from shared.alert_store import AlertStore
@@ -68,6 +69,12 @@ def judge(asked: Asked, standing: Standing) -> Judgement:
     return judge_forecast(rule, of_series.latest)
 
 
+def _judged(asked: Asked, standing: Standing) -> Judgement:
+    judgement = judge(asked, standing)
+    TALLY.count(JUDGED, asked.rule.when, "holds" if judgement.holds else "quiet")
+    return judgement
+
+
 class Watch:
     """Looks on behalf of the settings' rules; `channels` are the labels of where messages are to go."""
 
@@ -99,17 +106,20 @@ class Watch:
             return
         newest = self._overlook.newest_ids(series)
         changed = {one for one, ids in newest.items() if ids and self._seen.get(one) != ids}
-        if not changed:
-            return
+        if changed:
+            self._ask_of_forecasts(changed)
+            self._seen |= {one: newest[one] for one in changed}
+        TALLY.set(LOOKED_AT, self._now_ms() / 1000, "forecasts")
+
+    def _ask_of_forecasts(self, changed: set[Series]) -> None:
         now_ms = self._now_ms()
         standing = self._overlook.standing(changed, (), now_ms)
         for asked in self._of_forecasts:
             if asked.series in changed:
                 self._ask_of_forecast(asked, standing.series[asked.series], standing)
-        self._seen |= {one: newest[one] for one in changed}
 
     def _ask_of_forecast(self, asked: Asked, of_series: SeriesStanding, standing: Standing) -> None:
-        latest, judged = of_series.latest, judge(asked, standing)
+        latest, judged = of_series.latest, _judged(asked, standing)
         if latest is None or not judged.holds:
             return
         message = messages.of_forecast(
@@ -119,6 +129,8 @@ class Watch:
             *asked.key, latest.last_open_time_ms, self._cool_down(asked.rule), message, self._channels
         )
         if told != "known":
+            if told == "told":
+                TALLY.count(TOLD, asked.rule.when, "alert")
             log.info("alert_rule_holds", rule=asked.rule.title, forecast=latest.id, said=judged.said, message=told)
 
     def look_at_system(self) -> None:
@@ -131,13 +143,14 @@ class Watch:
         standing = self._overlook.standing(series, drift_of, now_ms)
         begun = self._store.begun([one.key for one in self._of_system])
         for asked in self._of_system:
-            judged = judge(asked, standing)
+            judged = _judged(asked, standing)
             if judged.holds:
                 self._begin(asked, judged, now_ms)
             else:
                 self._holds_since.pop(asked.key, None)
                 if asked.key in begun:
                     self._end(asked, judged, begun[asked.key], now_ms)
+        TALLY.set(LOOKED_AT, self._now_ms() / 1000, "system")
 
     def _begin(self, asked: Asked, judged: Judgement, now_ms: int) -> None:
         now = self._monotonic()
@@ -146,11 +159,13 @@ class Watch:
         message = messages.of_system(asked.rule, judged, asked.series, now_ms, self._alerts.page_url)
         told = self._store.begin(*asked.key, now_ms, self._cool_down(asked.rule), message, self._channels)
         if told == "told":
+            TALLY.count(TOLD, asked.rule.when, "alert")
             log.warning("alert_rule_holds", rule=asked.rule.title, subject=asked.subject, said=judged.said)
 
     def _end(self, asked: Asked, judged: Judgement, since_ms: int, now_ms: int) -> None:
         message = messages.of_end(asked.rule, judged, asked.series, since_ms, now_ms, self._alerts.page_url)
         if self._store.end(*asked.key, message, self._channels) == "told":
+            TALLY.count(TOLD, asked.rule.when, "over")
             log.info("alert_rule_over", rule=asked.rule.title, subject=asked.subject, said=judged.said)
 
     def _cool_down(self, rule: Rule) -> int:

@@ -389,7 +389,7 @@ def run(settings: Settings) -> None:
     refuse_idle_model(settings)
     configure_logs(settings.logs, "inference")
     _end_at_once_when_told()
-    serve_metrics(settings.metrics, settings.metrics.worker_port, TALLY.exposition)
+    serve_metrics(settings.metrics, "worker", TALLY.exposition)
     redis = connect(settings.redis)
     wait_until_ready(redis)
     keep_freed_memory()

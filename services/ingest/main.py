@@ -39,7 +39,7 @@ def run(settings: Settings) -> None:
     # Whatever ingest waits for, a signal ends it at once: each write to Redis is one step, and the next start repeats
     # what was left out.
     _on_stop(signal.default_int_handler)
-    serve_metrics(settings.metrics, settings.metrics.ingest_port, TALLY.exposition)
+    serve_metrics(settings.metrics, "ingest", TALLY.exposition)
     log.info("ingest_started", series=", ".join(map(str, settings.data.all_series)), venues=settings.data.venues)
     clock = VenueClock(_now_ms)
     market = Market(settings, clock, _now_ms)

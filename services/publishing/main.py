@@ -14,12 +14,14 @@ from types import FrameType
 
 from services.publishing.folder import write_whole
 from services.publishing.git.history import SiteHistory
+from services.publishing.metrics import TALLY, counted, failed, went_well
 from services.publishing.site import Files, site_files
 from services.publishing.told import Told, read_newest, stale_reason, tell
 from shared.errors import KronosLiveError, NotFoundError, SettingsError
 from shared.forecast_store import ForecastStore
 from shared.kline_store import KlineStore
 from shared.logs import configure_logs, get_logger
+from shared.metrics_server import serve_metrics
 from shared.redis_connection import connect
 from shared.settings import DEFAULT_CONFIG, Settings
 
@@ -52,27 +54,33 @@ class Publisher:
         Raises NotFoundError where there is no forecast yet, StoreUnavailableError and PublishError.
         """
         symbol, interval = self._settings.data.symbol, self._settings.data.interval
-        forecast, series = read_newest(self._klines, self._forecasts, symbol, interval, now_ms)
-        due = forecast.id, stale_reason(forecast, series, now_ms) is not None
-        if due == self._written:
-            return False
-        calibrates = self._settings.calibration.enabled
-        told = tell(self._klines, self._forecasts, symbol, interval, now_ms, calibrates=calibrates)
+        with counted("read"):
+            forecast, series = read_newest(self._klines, self._forecasts, symbol, interval, now_ms)
+            due = forecast.id, stale_reason(forecast, series, now_ms) is not None
+            if due == self._written:
+                return False
+            calibrates = self._settings.calibration.enabled
+            told = tell(self._klines, self._forecasts, symbol, interval, now_ms, calibrates=calibrates)
         self._publish(told, site_files(told))
         self._written = due
         return True
 
     def _publish(self, told: Told, files: Files) -> None:
         folder = self._settings.publish.folder
-        write_whole(folder, files)
+        with counted("write"):
+            write_whole(folder, files)
         log.info("site_written", forecast=told.forecast.id, folder=str(folder), said=[one.title for one in told.said])
         if self._history is not None:
             self._commit(self._history, told, files)
 
     def _commit(self, history: SiteHistory, told: Told, files: Files) -> None:
-        update = history.update(files, _message(told))
+        with counted("commit"):
+            update = history.update(files, _message(told))
         log.info("site_committed", forecast=told.forecast.id, commit=update.commit, pushed=update.pushed)
-        if update.problem:
+        if update.pushed:
+            went_well("push")
+        if update.reason:
+            failed("push", update.reason)
             log.warning("site_not_pushed", forecast=told.forecast.id, reason=update.reason, problem=update.problem)
 
 
@@ -93,6 +101,7 @@ def run(settings: Settings) -> None:
         )
     configure_logs(settings.logs, "publish")
     _on_stop(signal.default_int_handler)
+    serve_metrics(settings.metrics, "publish", TALLY.exposition)
     redis = connect(settings.redis, answer_timeout_s=REDIS_ANSWERS_WITHIN_S)
     klines = KlineStore(redis, settings.retention.snapshots_per_series)
     forecasts = ForecastStore(redis, settings.retention.forecasts_per_series)

@@ -1,4 +1,4 @@
-"""What of kustomize deploy/kubernetes uses: lists of files, one namespace for all, and JSON patches (RFC 6902).
+"""What of kustomize deploy/kubernetes uses: lists of files, components, one namespace for all, and JSON patches (RFC 6902).
 
 So the manifests can be tested where there is no kustomize; where there is one, a test compares. Whatever else a
 kustomization asks for is refused.
@@ -17,10 +17,9 @@ NOT_IN_A_NAMESPACE = {"Namespace"}
 
 def render(folder: Path) -> list[Object]:
     """The objects that `kubectl kustomize FOLDER` prints, in the order in which the files are named."""
-    wanted = yaml.safe_load((folder / "kustomization.yaml").read_text())
-    if unknown := set(wanted) - {"apiVersion", "kind", "namespace", "resources", "patches"}:
-        raise ValueError(f"{folder}: this reader of kustomizations does not know {sorted(unknown)}")
+    wanted = _read(folder, "Kustomization", {"namespace", "resources", "components", "patches"})
     objects = [one for name in wanted["resources"] for one in _resource(folder / name)]
+    objects += [one for name in wanted.get("components", []) for one in _component(folder / name)]
     for patch in wanted.get("patches", []):
         target, changes = patch["target"], yaml.safe_load(patch["patch"])
         chosen = [one for one in objects if (one["kind"], one["metadata"]["name"]) == (target["kind"], target["name"])]
@@ -33,6 +32,21 @@ def render(folder: Path) -> list[Object]:
         if one["kind"] not in NOT_IN_A_NAMESPACE:
             one["metadata"]["namespace"] = wanted["namespace"]
     return objects
+
+
+def _read(folder: Path, kind: str, known: set[str]) -> dict[str, Any]:
+    wanted: dict[str, Any] = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    unknown = set(wanted) - known - {"apiVersion", "kind"}
+    if wanted["kind"] != kind or unknown:
+        raise ValueError(
+            f"{folder}: this reader of kustomizations wants a {kind} here and does not know {sorted(unknown)}"
+        )
+    return wanted
+
+
+def _component(folder: Path) -> list[Object]:
+    """What a component adds; ours change nothing."""
+    return [one for name in _read(folder, "Component", {"resources"})["resources"] for one in _resource(folder / name)]
 
 
 def _resource(path: Path) -> list[Object]:

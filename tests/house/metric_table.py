@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from services.alerts.metrics import ALERT_METRICS
 from services.inference.work_metrics import WORKER_METRICS
 from services.ingest.metrics import INGEST_METRICS
+from services.publishing.metrics import PUBLISHING_METRICS
 from services.web.metrics import METRICS
 from tests.conftest import PROJECT
 
 DOCUMENT = PROJECT / "docs" / "metrics.md"
-TOLD_BY = {"web": METRICS, "ingest": INGEST_METRICS, "worker": WORKER_METRICS}
+TOLD_BY = {
+    "web": METRICS,
+    "ingest": INGEST_METRICS,
+    "worker": WORKER_METRICS,
+    "publish": PUBLISHING_METRICS,
+    "alerts": ALERT_METRICS,
+}
 BEGIN, END = "<!-- metrics -->", "<!-- /metrics -->"
 
 

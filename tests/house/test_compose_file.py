@@ -55,7 +55,12 @@ def test_prometheus_asks_where_the_containers_tell() -> None:
         for job in told["scrape_configs"]
         for config in job.get("dns_sd_configs", [])
     }
-    ports = {"ingest": "KRONOS_METRICS__INGEST_PORT", "inference": "KRONOS_METRICS__WORKER_PORT"}
+    ports = {
+        "ingest": "KRONOS_METRICS__INGEST_PORT",
+        "inference": "KRONOS_METRICS__WORKER_PORT",
+        "publish": "KRONOS_METRICS__PUBLISH_PORT",
+        "alerts": "KRONOS_METRICS__ALERTS_PORT",
+    }
     assert asked == {f"{name}:{SERVICES[name]['environment'][knob]}" for name, knob in ports.items()}
     assert {SERVICES[name]["environment"]["KRONOS_METRICS__HOST"] for name in ports} == {"0.0.0.0"}  # noqa: S104
 

@@ -28,11 +28,16 @@ from tests.processes import eventually
 
 DEPLOY = PROJECT / "deploy" / "kubernetes"
 SCALING = PROJECT / "docs" / "scaling.md"
-BUILDS = ("base", "overlays/keda", "overlays/gpu", "overlays/routed")
+BUILDS = ("base", "overlays/keda", "overlays/gpu", "overlays/routed", "overlays/site-and-alerts")
 KUBERNETES = ("1.31", "1.37")  # the oldest and the newest whose schema the manifests are held to
 SERVICES = ("ingest", "inference", "web")
-PODS_OF = {"overlays/routed": (*SERVICES, "inference-heavy")}  # beside those, in one overlay
+ADDED = ("publishing", "alerts")  # by components
+PODS_OF = {"overlays/routed": (*SERVICES, "inference-heavy"), "overlays/site-and-alerts": (*SERVICES, *ADDED)}
+IN_COMPOSE = {"publishing": "publish"}  # where it is called otherwise
+COMPOSE = yaml.safe_load((PROJECT / "docker-compose.yml").read_text())["services"]
 KEDA = "keda.sh/v1alpha1"
+# `kronos-live alive` ends with 5 where Redis does not answer; tests/integration/test_alive.py runs it.
+WHILE_REDIS_ANSWERS = ["sh", "-c", "kronos-live alive || [ $? -eq 5 ]"]
 
 BASE = render(DEPLOY / "base")
 # Of an overlay only what it adds or changes.
@@ -52,6 +57,23 @@ def pod(one: Object) -> dict[str, Any]:
 def container(one: Object) -> dict[str, Any]:
     [only] = pod(one)["containers"]
     return only
+
+
+def password_of(one: Object) -> tuple[str, str]:
+    """The secret, and its key, whose value a pod finds in the file that compose's services find Redis' password in."""
+    folder, _, name = COMPOSE["web"]["environment"]["KRONOS_REDIS__PASSWORD_FILE"].rpartition("/")
+    [mount] = [mount for mount in container(one)["volumeMounts"] if mount["mountPath"] == folder]
+    [secret] = [volume["secret"] for volume in pod(one)["volumes"] if volume["name"] == mount["name"]]
+    [item] = secret["items"]
+    assert (item["path"], mount["readOnly"], oct(secret["defaultMode"])) == (name, True, "0o440")
+    return secret["secretName"], item["key"]
+
+
+def secrets_of(one: Object) -> set[str]:
+    """The names of the secrets that a pod is given, by its environment or as files."""
+    by_environment = [variable.get("valueFrom", {}).get("secretKeyRef") for variable in container(one).get("env", [])]
+    as_files = [volume.get("secret") for volume in pod(one)["volumes"]]
+    return {one["name"] for one in by_environment if one} | {one["secretName"] for one in as_files if one}
 
 
 def named(build: str, kind: str, name: str) -> Object:
@@ -121,7 +143,7 @@ def test_the_overlay_of_the_documentation_is_one(tmp_path: Path) -> None:
     printed = kustomized(tmp_path / "my-overlay")
     images = {container(one)["image"] for one in printed if one["kind"] == "Deployment"}
     released = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
-    assert images == {f"registry.example.org/kronos-live/{name}:{released}" for name in SERVICES}
+    assert images == {f"registry.example.org/kronos-live/{name}:{released}" for name in (*SERVICES, *ADDED)}
     [config] = [one for one in printed if one["kind"] == "ConfigMap"]
     assert config["data"]["KRONOS_DATA__SERIES"] == "ETHUSDT:1h,SOLUSDT:1h"
 
@@ -148,10 +170,7 @@ def test_keda_counts_the_queue_that_forecasts_wait_in_and_says_alone_how_many_wo
     )
     authentication = named("overlays/keda", "TriggerAuthentication", trigger["authenticationRef"]["name"])
     [password] = authentication["spec"]["secretTargetRef"]
-    of_redis = container(named("overlays/keda", "StatefulSet", "redis"))["env"]
-    assert {"name": password["name"], "key": password["key"]} in [
-        one["valueFrom"]["secretKeyRef"] for one in of_redis if "valueFrom" in one
-    ]
+    assert (password["name"], password["key"]) == password_of(named("overlays/keda", "StatefulSet", "redis"))
 
 
 @pytest.mark.parametrize("one", PODS)
@@ -171,7 +190,34 @@ def test_every_pod_is_closed(one: Object) -> None:
     mounted = {one["name"] for one in only["volumeMounts"]}
     claimed = {one["metadata"]["name"] for one in one["spec"].get("volumeClaimTemplates", [])}
     assert mounted == {volume["name"] for volume in spec["volumes"]} | claimed
-    assert all(one["valueFrom"] for one in only.get("env", []) if re.search("PASSWORD$|TOKEN$|AUTH$", one["name"]))
+    secrets = re.compile("(PASSWORD|TOKEN|AUTH|REPOSITORY|CHANNELS)$")
+    assert all(one["valueFrom"] for one in only.get("env", []) if secrets.search(one["name"]))
+
+
+@pytest.mark.parametrize("one", PODS)
+def test_every_pod_finds_redis_password_in_a_file_and_a_secret_of_its_own_goes_to_it_alone(one: Object) -> None:
+    assert password_of(one) == ("kronos-live", "redis-password")
+    assert secrets_of(one) == {"kronos-live"} | (
+        {f"kronos-live-{one['metadata']['name']}"} if one["metadata"]["name"] in ADDED else set()
+    )
+    assert "redis-password" not in str(container(one).get("env"))
+
+
+@pytest.mark.parametrize("one", [one for one in PODS if one.values[0]["metadata"]["name"] not in ("web", "redis")])
+def test_probes_ask_what_composes_healthchecks_ask(one: Object) -> None:
+    only = container(one)
+    asked = COMPOSE[IN_COMPOSE.get(only["name"], only["name"])]["healthcheck"]
+    start, live = only["startupProbe"], only["livenessProbe"]
+    assert ["CMD", *start["exec"]["command"]] == asked["test"]
+    if start["exec"]["command"] == ["kronos-live", "alive"]:
+        assert live["exec"]["command"] == WHILE_REDIS_ANSWERS
+    else:
+        assert live["exec"]["command"] == start["exec"]["command"]
+    often = (f"{live['periodSeconds']}s", f"{live['timeoutSeconds']}s", live["failureThreshold"])
+    assert often == (asked["interval"], asked["timeout"], asked["retries"])
+    assert start["periodSeconds"] * start["failureThreshold"] >= 300, (
+        "a restart may not come before a first sign of life"
+    )
 
 
 @pytest.mark.parametrize("one", PODS)
@@ -207,7 +253,7 @@ def test_network_policies_speak_of_pods_and_ports_that_there_are() -> None:
                 assert {port["port"] for port in rule["ports"]} <= {port["name"] for port in pods[name]["ports"]}
 
 
-@pytest.mark.parametrize("one", [param for param in PODS if container(param.values[0])["name"] in SERVICES])
+@pytest.mark.parametrize("one", [param for param in PODS if container(param.values[0])["name"] != "redis"])
 def test_images_users_and_ports_are_those_of_the_dockerfiles_and_knobs(one: Object) -> None:
     name, spec, only = container(one)["name"], pod(one), container(one)
     dockerfile = (PROJECT / "services" / name / "Dockerfile").read_text()
@@ -215,6 +261,9 @@ def test_images_users_and_ports_are_those_of_the_dockerfiles_and_knobs(one: Obje
     assert re.fullmatch(rf"kronos-live/{name}:{re.escape(released)}(-cuda)?", only["image"])
     assert "command" not in only, "the image's own command"
     assert f"--uid {spec['securityContext']['runAsUser']} " in dockerfile
+    if name == "publishing":
+        assert "KRONOS_PUBLISH__FOLDER=/publish/site" in dockerfile
+        assert "/publish" in {mount["mountPath"] for mount in only["volumeMounts"]}
     if name == "inference":
         assert "KRONOS_MODEL__LOCAL_DIR=/models" in dockerfile
         assert "/models" in {mount["mountPath"] for mount in only["volumeMounts"]}
@@ -224,13 +273,14 @@ def test_images_users_and_ports_are_those_of_the_dockerfiles_and_knobs(one: Obje
         "ingest": settings.metrics.ingest_port,
         "inference": settings.metrics.worker_port,
         "web": settings.web.port,
+        "publishing": settings.metrics.publish_port,
+        "alerts": settings.metrics.alerts_port,
     }
     assert [port["containerPort"] for port in only["ports"]] == [expected[name]]
 
 
 def test_redis_is_composes_redis() -> None:
-    compose = yaml.safe_load((PROJECT / "docker-compose.yml").read_text())
-    assert container(named("base", "StatefulSet", "redis"))["image"] == compose["services"]["redis"]["image"]
+    assert container(named("base", "StatefulSet", "redis"))["image"] == COMPOSE["redis"]["image"]
 
 
 @pytest.mark.parametrize(
@@ -239,17 +289,27 @@ def test_redis_is_composes_redis() -> None:
 def test_a_service_starts_with_the_variables_of_its_pod(build: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is a knob, and each value is one that the knob takes."""
     variables = dict(named(build, "ConfigMap", "knobs")["data"])
-    for one in container(named(build, "Deployment", name))["env"]:
-        variables[one["name"]] = one.get("value", "a-secret").replace("$(REDIS_PASSWORD)", "a-secret")
+    for one in container(named(build, "Deployment", name)).get("env", []):
+        variables[one["name"]] = one.get("value", "a-secret")
     ours = {environment_name(section, knob) for section, knob, _ in knobs()}
     assert {variable for variable in variables if variable.startswith("KRONOS_")} <= ours
     for variable, value in variables.items():
         monkeypatch.setenv(variable, value)
     settings = load_settings()
-    assert settings.redis.url.get_secret_value() == "redis://:a-secret@redis:6379/0"
+    composes = COMPOSE["web"]["environment"]
+    assert settings.redis.url.get_secret_value() == composes["KRONOS_REDIS__URL"]
+    assert settings.redis.password_file == composes["KRONOS_REDIS__PASSWORD_FILE"]
     assert settings.metrics.enabled
     on_gpu = {("overlays/gpu", "inference"), ("overlays/routed", "inference-heavy")}
     assert (settings.model.device == "cuda") == ((build, name) in on_gpu)
+    assert (settings.publish.enabled and settings.publish.git.push) == (name == "publishing")
+    assert settings.alerts.enabled == (name == "alerts")
+    if name == "alerts":
+        folder, _, key = settings.alerts.channel_file.rpartition("/")
+        assert {"name": "channels", "mountPath": folder, "readOnly": True} in container(
+            named(build, "Deployment", name)
+        )["volumeMounts"]
+        assert f"--from-file={key}=" in (DEPLOY / "components/alerts/kustomization.yaml").read_text()
     if name.startswith("inference"):
         refuse_idle_model(settings)
         lanes = {"inference": ("light",), "inference-heavy": ("heavy",)} if build == "overlays/routed" else {}
@@ -258,10 +318,12 @@ def test_a_service_starts_with_the_variables_of_its_pod(build: str, name: str, m
 
 def test_redis_started_as_the_manifest_says_asks_for_the_password_of_the_secret(tmp_path: Path) -> None:
     (tmp_path / "redis-server").symlink_to(redis_server_binary())
+    (tmp_path / "redis-password").write_text("a-secret")
     command, port = container(named("base", "StatefulSet", "redis"))["command"], free_port()
-    assert "--dir /data " in command[-1]
-    script = command[-1].replace("--dir /data ", f"--dir {tmp_path} --port {port} --bind 127.0.0.1 ")
-    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "MAXMEMORY": "100mb", "REDISCLI_AUTH": "a-secret"}
+    here, places = re.subn(r"(?<= )/(secrets|tmp)/", f"{tmp_path}/", command[-1])
+    assert places == 3, "it reads the secret's file, and writes and reads one of its own"
+    script = here.replace("--dir /data ", f"--dir {tmp_path} --port {port} --bind 127.0.0.1 ")
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "MAXMEMORY": "100mb"}
     server = subprocess.Popen([*command[:-1], script], env=environment, stdout=subprocess.DEVNULL)
     try:
         with Redis(port=port, password="a-secret") as client, Redis(port=port) as nobody:  # noqa: S106

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from redis import Redis
 from shared.forecast_queue import ForecastQueue
 from tests.builders import settings
 from tests.conftest import free_port
+from tests.house.test_kubernetes import WHILE_REDIS_ANSWERS
 from tests.ingest_parts import nowhere
 from tests.integration.conftest import Run
 from tests.processes import eventually, service
@@ -60,6 +64,22 @@ def test_what_works_on_another_host_says_nothing_of_this_one(
         [worker] = redis.smembers("rq:workers:ingest")
         redis.hset(worker, "hostname", "elsewhere")
         assert run("alive").returncode == 1
+
+
+def test_kubernetes_starts_a_pod_anew_only_where_redis_answers_and_has_not_heard_of_it(
+    redis: Redis, environment: dict[str, str], tmp_path: Path
+) -> None:
+    def probe(redis_url: str) -> int:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        told = {**os.environ, "PATH": path, "KRONOS_REDIS__URL": redis_url}
+        return subprocess.run(WHILE_REDIS_ANSWERS, env=told, check=False, capture_output=True).returncode
+
+    redis_url = environment["KRONOS_REDIS__URL"]
+    assert probe(redis_url) == 1
+    assert probe(f"redis://127.0.0.1:{free_port()}/0") == 0
+    with service("ingest", {**environment, "KRONOS_VENUES__BINANCE_URLS": nowhere()}, tmp_path) as running:
+        running.wait_for_log("fetches_taken")
+        assert probe(redis_url) == 0
 
 
 def test_an_absent_redis_is_told_apart(run: Run) -> None:

@@ -1,5 +1,5 @@
-"""`docker compose up` for real: images are built, a forecast goes through, three workers share the queue, one is killed, Redis
-is started anew; and what the containers are held to holds.
+"""`docker compose up` for real: images are built, a forecast goes through, into a site and to people, three workers share what is
+asked for, one is killed, Redis is started anew; and what the containers are held to holds.
 """
 
 from __future__ import annotations
@@ -13,12 +13,20 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import yaml
 
+from tests.alert_receiver import SECRET
 from tests.conftest import PROJECT, free_port, skip_or_fail
 
 pytestmark = pytest.mark.timeout(1800)  # the first build fetches torch
 
 PROJECT_NAME = f"kronos-live-test-{os.getpid()}"
+OURS = ("ingest", "inference", "web", "publish", "alerts")  # services with images of ours
+# One of both holds of any forecast. Nobody listens at the channel, which an address with a secret in it names.
+TELLING = {
+    "KRONOS_ALERTS__RULES": "[{when: upside_above, level: 0.5, cool_down: 0}, {when: upside_below, level: 0.6, cool_down: 0}]",
+    "KRONOS_ALERTS__CHANNELS": f"json://me:{SECRET}@127.0.0.1:9/{SECRET}",
+}
 
 
 def compose(*arguments: str, environment: dict[str, str]) -> str:
@@ -87,7 +95,13 @@ def stack() -> Iterator[tuple[str, dict[str, str]]]:
     except (OSError, subprocess.CalledProcessError):
         skip_or_fail("compose", "no Docker engine with Compose answers here")
     port = free_port()
-    environment = {"KRONOS_COMPOSE_WEB": f"127.0.0.1:{port}", "KRONOS_SAMPLING__NUM_SAMPLES": "12"}
+    environment = {
+        "COMPOSE_PROFILES": "publish,alerts",
+        "KRONOS_COMPOSE_WEB": f"127.0.0.1:{port}",
+        "KRONOS_SAMPLING__NUM_SAMPLES": "12",
+        "KRONOS_PUBLISH__GIT__ENABLED": "true",
+        **TELLING,
+    }
     try:
         compose("build", environment=environment)
         compose("up", "-d", "--scale", "inference=3", environment=environment)
@@ -103,6 +117,48 @@ def test_a_scheduled_forecast_appears_labelled_for_what_it_is(stack: tuple[str, 
     origin = latest["forecast"]["provenance"]["origin"]
     assert origin in ("live", "simulated")
     assert ("SIMULATED DATA" in latest["labels"]) == (origin == "simulated")
+
+
+def test_the_newest_forecast_is_written_into_the_sites_volume_and_its_history(
+    stack: tuple[str, dict[str, str]],
+) -> None:
+    url, environment = stack
+    [publishing] = containers("publish", environment)
+
+    def follows(command: str, said: str) -> bool:
+        """Whether it says so of the forecast that is the newest by then: a candle may close meanwhile."""
+        newest = call(f"{url}/api/v1/forecasts/latest")["forecast"]["id"]
+        return said.format(newest) in inside(publishing, command).stdout
+
+    eventually(lambda: follows("cat /publish/site/index.html", "<dd>{}</dd>"), 180)
+    [volume] = [
+        mount for mount in json.loads(inspected(publishing, "{{json .Mounts}}")) if mount["Destination"] == "/publish"
+    ]
+    assert (volume["Type"], volume["Name"]) == ("volume", f"{PROJECT_NAME}_site")
+    eventually(lambda: follows("git --git-dir=/publish/site-git/.git log -1 --format=%s gh-pages", "{}: upside "), 60)
+
+
+def test_people_are_told_by_the_one_container_that_knows_the_channels(stack: tuple[str, dict[str, str]]) -> None:
+    _, environment = stack
+    eventually(lambda: "alert_not_delivered" in compose("logs", "--no-color", "alerts", environment=environment), 180)
+    assert SECRET not in compose("logs", "--no-color", environment=environment)
+    for service in OURS:
+        told = SECRET in inspected(containers(service, environment)[0], "{{json .Config.Env}}")
+        assert told == (service == "alerts"), service
+
+
+def test_each_service_tells_its_metrics_where_prometheus_asks(stack: tuple[str, dict[str, str]]) -> None:
+    _, environment = stack
+    jobs = yaml.safe_load((PROJECT / "monitoring" / "prometheus.yml").read_text())["scrape_configs"]
+    asked = [target for job in jobs for one in job.get("static_configs", []) for target in one["targets"]]
+    asked += [f"{one['names'][0]}:{one['port']}" for job in jobs for one in job.get("dns_sd_configs", [])]
+    assert {address.partition(":")[0] for address in asked} == set(OURS)
+    [neighbour] = containers("web", environment)
+    for address in asked:
+        ask = f"import urllib.request as u; print(u.urlopen('http://{address}/metrics', timeout=30).read().decode())"
+        told = inside(neighbour, f'python3 -c "{ask}"')
+        assert "# TYPE kronos_" in told.stdout, (address, told.stderr[-500:])
+        assert SECRET not in told.stdout
 
 
 def test_three_workers_share_what_people_ask_for(stack: tuple[str, dict[str, str]]) -> None:
@@ -131,7 +187,7 @@ def test_an_image_without_a_model_is_small_above_its_base(stack: tuple[str, dict
     assert 20e6 < added <= 300e6
 
 
-@pytest.mark.parametrize("service", ["redis", "ingest", "inference", "web"])
+@pytest.mark.parametrize("service", ["redis", *OURS])
 def test_each_service_says_that_it_is_well(stack: tuple[str, dict[str, str]], service: str) -> None:
     found = containers(service, stack[1])
     assert len(found) == (3 if service == "inference" else 1)
@@ -139,7 +195,7 @@ def test_each_service_says_that_it_is_well(stack: tuple[str, dict[str, str]], se
         eventually(lambda one=container: inspected(one, "{{.State.Health.Status}}") == "healthy", 240)
 
 
-@pytest.mark.parametrize("service", ["redis", "ingest", "inference", "web"])
+@pytest.mark.parametrize("service", ["redis", *OURS])
 def test_no_container_has_a_privilege_or_can_write_to_its_image(
     stack: tuple[str, dict[str, str]], service: str
 ) -> None:
@@ -180,10 +236,10 @@ def test_only_the_page_is_published_and_on_loopback(stack: tuple[str, dict[str, 
         service: inspected(
             container, "{{range $port, $at := .NetworkSettings.Ports}}{{range $at}}{{.HostIp}} {{end}}{{end}}"
         )
-        for service in ("redis", "ingest", "inference", "web")
+        for service in ("redis", *OURS)
         for container in containers(service, environment)
     }
-    assert published == {"redis": "", "ingest": "", "inference": "", "web": "127.0.0.1"}
+    assert published == dict.fromkeys(("redis", *OURS), "") | {"web": "127.0.0.1"}
 
 
 def test_a_killed_worker_and_a_redis_that_is_started_anew_lose_nothing(stack: tuple[str, dict[str, str]]) -> None:

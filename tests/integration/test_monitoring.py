@@ -17,11 +17,14 @@ import yaml
 from redis import Redis
 
 from services.web.situation import Stores
+from tests.alert_receiver import receiver
 from tests.builders import forecast_request, kline_window
 from tests.conftest import PROJECT, free_port, skip_or_fail
 from tests.house.metric_table import TOLD_BY
 from tests.ingest_parts import nowhere
-from tests.integration.test_service_metrics import ingest, metrics_address
+from tests.integration.test_alerts import knobs as watching_for
+from tests.integration.test_publish import publishing
+from tests.integration.test_service_metrics import ANY_PORT_TO_PUBLISH, ingest, metrics_address
 from tests.integration.test_web_metrics import filled
 from tests.processes import eventually, service
 from tests.venue_server import VenueServer
@@ -136,18 +139,25 @@ def _host(address: str) -> str:
 def told_everything(
     web: httpx.Client, redis: Redis, redis_url: str, stores: Stores, environment: dict[str, str], tmp_path: Path
 ) -> Iterator[httpx.Client]:
-    """A Prometheus that scrapes a web service with a record, an ingest and a worker, which all have done something."""
+    """A Prometheus that scrapes a web service with a record and one of each other, which all have done something."""
     tool("prometheus")
     filled(web, redis, stores)
     with (
         VenueServer() as venue,
         ingest(redis_url, tmp_path, nowhere(), venue.url) as fetching,
         service("worker", {**environment, "KRONOS_METRICS__WORKER_PORT": "0"}, tmp_path) as working,
+        publishing(redis_url, tmp_path / "site", **ANY_PORT_TO_PUBLISH) as publisher,
+        receiver() as hook,
+        service(
+            "alerts run", watching_for(redis_url, hook.address, KRONOS_METRICS__ALERTS_PORT="0"), tmp_path
+        ) as watching,
     ):
         targets = {
             "kronos-web": _host(str(web.base_url)),
             "kronos-ingest": _host(metrics_address(fetching)),
             "kronos-worker": _host(metrics_address(working)),
+            "kronos-publish": _host(metrics_address(publisher)),
+            "kronos-alerts": _host(metrics_address(watching)),
         }
         with prometheus(tmp_path, targets) as client:
             eventually(lambda: len(asked(client, "up == 1")) == len(targets), 120)

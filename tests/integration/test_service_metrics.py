@@ -1,9 +1,10 @@
-"""/metrics of ingest and of workers, as Prometheus reads it: from running processes, on ports of their own."""
+"""/metrics of all services but web, as Prometheus reads it: from running processes, on ports of their own."""
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,16 +15,21 @@ import pytest
 from prometheus_client.metrics_core import Metric as Family
 from redis import Redis
 
+from services.web.situation import Stores
 from shared.forecast_queue import ForecastQueue
 from shared.forecast_store import ForecastStore
 from shared.kline_store import KlineStore
+from tests.alert_receiver import SECRET, receiver
 from tests.builders import forecast_request, kline_window, settings
-from tests.conftest import free_port
+from tests.conftest import free_port, skip_or_fail
 from tests.house.metric_table import DOCUMENT
 from tests.ingest_parts import nowhere
+from tests.integration.test_alerts import knobs as watching_for
+from tests.integration.test_publish import publishing, shows
 from tests.integration.test_web_metrics import read, value
 from tests.processes import Service, eventually, service
 from tests.venue_server import VenueServer
+from tests.web_server import HOUR_MS, forecast_stored, ingested, newest_closed_candle
 
 SERIES = {"symbol": "BTCUSDT", "interval": "1h"}
 
@@ -122,6 +128,76 @@ def test_a_worker_tells_how_its_jobs_ended_how_long_they_waited_and_what_each_ph
     phases = {one.labels["phase"] for one in families["kronos_forecast_phase_seconds"].samples}
     assert phases == set(ForecastStore(redis, keep=10).load("one").provenance.timings_s)
     assert in_all(families, "kronos_forecast_phase_seconds", phase="total") == 2
+
+
+ANY_PORT_TO_PUBLISH = {"KRONOS_METRICS__PUBLISH_PORT": "0"}
+
+
+def test_publishing_tells_what_was_written_and_when(redis_url: str, stores: Stores, tmp_path: Path) -> None:
+    with publishing(redis_url, tmp_path / "site", **ANY_PORT_TO_PUBLISH) as running:
+        waiting = told(running, "kronos_site_steps_total", 2, step="read")
+        assert value(waiting, "kronos_site_failures_in_a_row", step="read") == 0, "no forecast yet is no failure"
+        shows(tmp_path / "site", forecast_stored(stores, ingested(stores)).id, running)
+        families = told(running, "kronos_site_steps_total", 1, step="write")
+    assert {name for name in families if name.startswith("kronos_")} == documented("publish")
+    assert {one.labels["step"] for one in families["kronos_site_step_done_seconds"].samples} == {"read", "write"}
+    assert value(families, "kronos_site_step_done_seconds", step="write") > 1.7e9
+    assert families["kronos_site_failures_total"].samples == []
+
+
+def test_publishing_tells_by_what_kind_of_reason_it_fails(redis_url: str, stores: Stores, tmp_path: Path) -> None:
+    if shutil.which("git") is None:
+        skip_or_fail("git", "no git is on the PATH (Debian: apt-get install git)")
+    secret = f"https://me:{SECRET}@127.0.0.1:{free_port()}/site.git"
+    pushes = {
+        **ANY_PORT_TO_PUBLISH,
+        "KRONOS_PUBLISH__GIT__ENABLED": "true",
+        "KRONOS_PUBLISH__GIT__REPOSITORY": secret,
+        "KRONOS_PUBLISH__GIT__PUSH": "true",
+    }
+    with publishing(redis_url, tmp_path / "site", **pushes) as running:
+        for failures, hours_ago in ((1, 1), (2, 0)):
+            forecast_stored(stores, ingested(stores, last_open_time_ms=newest_closed_candle() - hours_ago * HOUR_MS))
+            families = told(running, "kronos_site_failures_total", failures, step="push", reason="no_network")
+            assert value(families, "kronos_site_failures_in_a_row", step="push") == failures
+        assert value(families, "kronos_site_steps_total", step="commit") == 2
+        assert SECRET not in httpx.get(metrics_address(running), trust_env=False).text
+
+
+def test_a_folder_that_cannot_be_written_is_told_as_such(redis_url: str, stores: Stores, tmp_path: Path) -> None:
+    (tmp_path / "site").write_text("a file where the folder should be")
+    forecast_stored(stores, ingested(stores))
+    with publishing(redis_url, tmp_path / "site", **ANY_PORT_TO_PUBLISH) as running:
+        families = told(running, "kronos_site_failures_in_a_row", 1, step="write")
+    assert value(families, "kronos_site_failures_total", step="write", reason="folder") >= 1
+
+
+def test_alerts_tell_what_was_judged_and_how_channels_took_it_and_no_address(
+    redis_url: str, stores: Stores, tmp_path: Path
+) -> None:
+    rules = "[{when: upside_above, level: 0.4}, {when: worker_gone}]"
+    with receiver() as hook:
+        environment = watching_for(redis_url, hook.address, rules, KRONOS_METRICS__ALERTS_PORT="0")
+        hook.status = 500
+        with service("alerts run", environment, tmp_path) as running:
+            running.wait_for_log("alerts_started")
+            forecast_stored(stores, ingested(stores))
+            told(running, "kronos_alert_deliveries_total", 1, channel="json", outcome="put_off")
+            hook.status = 200
+            families = told(running, "kronos_alert_deliveries_total", 2, channel="json", outcome="delivered")
+            address = metrics_address(running)
+            text = httpx.get(address, trust_env=False).text
+            assert running.end() == 0
+    assert {name for name in families if name.startswith("kronos_")} == documented("alerts")
+    assert value(families, "kronos_alert_judgements_total", when="upside_above", outcome="holds") == 1
+    assert value(families, "kronos_alert_judgements_total", when="worker_gone", outcome="holds") >= 1
+    for when in ("upside_above", "worker_gone"):
+        assert value(families, "kronos_alert_messages_total", when=when, kind="alert") == 1
+    for of in ("forecasts", "system"):
+        assert value(families, "kronos_alert_looked_seconds", of=of) > 1.7e9
+    assert value(families, "kronos_alert_delivered_seconds", channel="json") > 1.7e9
+    assert SECRET not in text
+    assert str(hook.port) not in text
 
 
 def test_two_services_that_are_given_the_same_port_take_two(redis_url: str, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ standard input is closed, which the system does even for a caller that was kille
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import signal
@@ -25,6 +24,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from shared.errors import SettingsError, StoreUnavailableError
+from shared.file_locks import taken
 
 SOCKET = "redis.sock"
 LONGEST_SOCKET_PATH = 100  # the kernel takes 107 bytes
@@ -60,7 +60,7 @@ def alone_in(folder: Path, what_to_do: str) -> Iterator[None]:
         raise SettingsError(f"The folder {folder} cannot be written to ({error}): {what_to_do}.") from None
     with lock:
         give_up = time.monotonic() + ENDS_WITHIN_S
-        while not _locked(lock):
+        while not taken(lock):
             if _holder_lives(lock) or time.monotonic() > give_up:
                 raise SettingsError(f"Another Kronos Live uses {folder}: {what_to_do}.")
             time.sleep(0.1)
@@ -72,14 +72,6 @@ def alone_in(folder: Path, what_to_do: str) -> Iterator[None]:
                 raise SettingsError(f"A Redis that an earlier Kronos Live has left behind uses {folder}: {what_to_do}.")
             time.sleep(0.1)
         yield
-
-
-def _locked(lock: TextIO) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _holder_lives(lock: TextIO) -> bool:

@@ -1,6 +1,7 @@
 """All services on one machine without Docker, kept together: what `kronos-live run` and `make demo` run.
 
-honcho keeps the Procfile's processes together: when one ends, or on Ctrl+C, all end. Redis listens on a socket in the
+honcho keeps the Procfile's processes together: when one ends, or on Ctrl+C, all end; when we are killed, too
+(`kept_process`). Redis listens on a socket in the
 folder of its data and on no port, so nothing else on the machine can meet it; where another is told, none is started.
 """
 
@@ -18,6 +19,7 @@ from honcho.environ import parse_procfile
 from honcho.manager import Manager
 from honcho.printer import Printer
 
+from services.kept_process import REDIS, KeptProcess
 from services.local_redis import alone_in, redis_server_binary, socket_for
 from shared.errors import KronosLiveError
 from shared.forecast_store import ForecastStore
@@ -28,17 +30,21 @@ from shared.redis_connection import connect
 from shared.settings import Settings, is_told, load_settings
 
 PROJECT = Path(__file__).resolve().parent.parent
-REDIS, WORKER = "redis", "worker"  # their names in the Procfile
+WORKER = "worker"  # its name in the Procfile
 
 
 class HouseManager(Manager):
-    """honcho, with two differences. A Ctrl+C that comes before every process has told its pid waits for that; and Redis
-    is the last to end, so that the others can store what they are at.
+    """honcho, with three differences. A Ctrl+C that comes before every process has told its pid waits for that; Redis
+    is the last to end, so that the others can store what they are at; and where this process is killed they end all the same.
     """
 
     _terminating: bool
     _asked_to_end = False
     _redis_asked_to_end = False
+
+    def __init__(self, printer: Printer) -> None:
+        super().__init__(printer)
+        self._process_ctor = KeptProcess
 
     def terminate(self) -> None:
         self._asked_to_end = True

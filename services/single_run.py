@@ -28,11 +28,12 @@ from services.ingest.schedule import next_fetch_time
 from services.ingest.venue_clock import VenueClock
 from services.web.path_formats import csv_rows
 from shared.calibration_store import CalibrationStore
-from shared.due_forecasts import due_forecasts
+from shared.due_forecasts import is_any_due
 from shared.errors import KronosLiveError, SettingsError, VenueError
 from shared.forecast_queue import ForecastQueue
 from shared.forecast_store import ForecastStore
 from shared.forecasts import Forecast, ForecastRequest, adhoc_forecast_id, scheduled_forecast_id
+from shared.imported_scoring import score_imported
 from shared.kline_store import KlineStore
 from shared.klines import utc
 from shared.labels import forecast_labels
@@ -205,8 +206,7 @@ def _score_earlier(
 ) -> None:
     """What earlier runs forecast and has closed since, as a worker would do it after each candle."""
     window = brought.window
-    due = due_forecasts(forecasts, window.symbol, window.interval, window.origin, window.last_close_time_ms)
-    if next(due, None) is None:
+    if not is_any_due(forecasts, window):
         return
     from services.inference.scorekeeper import Stores, score_due  # it brings libraries that a forecast does not need
 
@@ -215,7 +215,9 @@ def _score_earlier(
         # A recording's last candle is its now: by our clock what follows it would be missing already, and noted so for good.
         now_ms = window.last_close_time_ms if window.origin == "recorded" else _now_ms()
         entries = score_due(stores, window.symbol, window.interval, now_ms)
-        phase.done(f"in the ledger now: {', '.join(entry.forecast_id for entry in entries)}")
+        imported = score_imported(forecasts.imported, klines, window.symbol, window.interval, now_ms)
+        told = f"in the ledger now: {', '.join(entry.forecast_id for entry in entries) or 'none of ours'}"
+        phase.done(told + (f", {imported:,} imported" if imported else ""))
 
 
 def _in_words(model: ReadyModel) -> str:

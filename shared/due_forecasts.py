@@ -1,5 +1,5 @@
-"""Which forecasts of the schedule have closed and wait to be scored: what ingest asks before it enqueues their scoring, and
-what the scorekeeper works through.
+"""Which forecasts of the schedule have closed and wait to be scored, and whether anything does: what ingest asks before it
+enqueues their scoring, and what the scorekeeper works through.
 """
 
 from __future__ import annotations
@@ -9,7 +9,18 @@ from collections.abc import Iterator
 from shared.errors import NotFoundError
 from shared.forecast_store import ForecastStore
 from shared.forecasts import Forecast
-from shared.klines import Interval, Origin
+from shared.klines import Interval, KlineWindow, Origin
+
+# A venue that has gone away may come back and tell what happened; after this long nobody waits for it any more.
+LONGEST_WAIT_MS = 7 * 86_400_000
+
+
+def is_any_due(forecasts: ForecastStore, window: KlineWindow) -> bool:
+    """Whether the newest window of a series brings what a forecast of ours, or an imported one, waits for to be scored."""
+    symbol, interval, until_ms = window.symbol, window.interval, window.last_close_time_ms
+    if next(due_forecasts(forecasts, symbol, interval, window.origin, until_ms), None):
+        return True
+    return window.origin == "live" and forecasts.imported.is_due(symbol, interval, until_ms)
 
 
 def due_forecasts(

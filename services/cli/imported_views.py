@@ -22,8 +22,8 @@ def show_imported(console: Console, record: ImportedRecord, origin: ShownBook) -
     )
     if not record.scored:
         console.print(
-            "None of them is scored yet: their horizon is not over, or no candles are at hand. `kronos-live import-history` "
-            "scores them where there are some."
+            "None of them is scored yet: their horizon is not over, or no candles are at hand. They are scored by themselves "
+            "when ingest brings some; those of older times by `kronos-live import-history` with --klines."
         )
         return
     console.print(f"{record.scored} are scored, by the candles of {', '.join(record.klines)}.", markup=False)

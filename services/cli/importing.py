@@ -16,8 +16,9 @@ from services.cli.venue_klines import SYMBOL
 from shared.errors import RequestError
 from shared.imported_ledger import ImportedLedger
 from shared.imported_scores import RETURNS_BEFORE, KnownCloses
+from shared.imported_scoring import stored_closes
 from shared.kline_store import KlineStore
-from shared.klines import CLOSE, Interval
+from shared.klines import CLOSE, Interval, utc
 from shared.logs import quiet_logs
 from shared.redis_connection import connect
 from shared.settings import Series, load_settings
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from services.cli.demo_history.importing import Imported
     from services.cli.demo_history.repository import Version
 
-VENUES = ("binance", "okx", "bybit")  # the original's own first
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 TOLD_EVERY = 50  # pages
 
@@ -42,8 +42,9 @@ HELP = """Read what a page of the original demo has forecast into the ledger, an
 SOURCE is a clone's folder, a work tree or bare, or the address of a repository, of which only commits and small files are
 fetched. Each version of its index.html is an update: time, upside probability, volatility amplification. They stand apart from
 our own forecasts, as "NAME (imported)", and count for nothing of ours: no coverage, no drift, no recalibration. Scored is what
-is over and whose candles are at hand: of a venue in the store of klines, or in FILE as `kronos-live klines` writes it. Done
-again, it adds and scores what is new. A page that cannot be read, or was committed so late that it may have known what followed,
+is over and whose candles are at hand: of a venue in the store of klines, or in FILE as `kronos-live klines` writes it. What is
+not over yet is scored by itself, by a worker, when ingest brings its candles; what is older than ingest stores needs FILE.
+Done again, it adds what is new. A page that cannot be read, or was committed so late that it may have known what followed,
 is counted and left out.
 """
 
@@ -99,7 +100,7 @@ def import_history(
     store = KlineStore(redis, settings.retention.snapshots_per_series)
 
     def closes_between(from_ms: int, until_ms: int) -> list[KnownCloses]:
-        return [*of_file, *_stored_closes(store, series, from_ms, until_ms)]
+        return [*of_file, *stored_closes(store, *series, from_ms, until_ms)]
 
     with (
         stopped_in_one_sentence(lambda: "the same command goes on: what is in the ledger already stays."),
@@ -113,7 +114,7 @@ def import_history(
             now_ms(),
             _with_progress,
         )
-    print_json([found], as_list=False) if as_json else _tell(found, with_file=file is not None)
+    print_json([found], as_list=False) if as_json else _tell(found)
 
 
 def _with_progress(commits: Sequence[tuple[str, int]], versions: Iterator[Version]) -> Iterator[Version]:
@@ -146,18 +147,7 @@ def _file_closes(file: Path, series: Series) -> KnownCloses:
     return KnownCloses(f"file {file.name}", closes)
 
 
-def _stored_closes(store: KlineStore, series: Series, from_ms: int, until_ms: int) -> Iterator[KnownCloses]:
-    """Of live candles alone, each venue's apart."""
-    symbol, interval = series
-    after_ms = from_ms - (RETURNS_BEFORE + 1) * interval.ms
-    for venue in VENUES:
-        found = store.followed(symbol, interval, venue, "live", after_ms, (until_ms - after_ms) // interval.ms)
-        if len(found):
-            closes = dict(zip(found.open_times_ms.tolist(), found.values[:, CLOSE].tolist(), strict=True))
-            yield KnownCloses(venue, closes)
-
-
-def _tell(found: Imported, *, with_file: bool) -> None:
+def _tell(found: Imported) -> None:
     click.echo(
         f"{found.forecaster}, {found.symbol} {found.interval}, from {found.repository}: {found.pages:,} pages read, "
         f"{found.new:,} updates new, {found.known:,} there before, {found.repeated:,} pages without news, "
@@ -176,8 +166,16 @@ def _tell(found: Imported, *, with_file: bool) -> None:
         f"{found.scored:,} of {found.updates:,} updates are scored, {found.newly_scored:,} of them just now; of "
         f"{found.waiting:,} the horizon is not over, and of {without:,} no candles are at hand."
     )
-    if without and not with_file:
+    if found.waiting or without:
         click.echo(
-            f"`kronos-live klines {found.symbol} --interval {found.interval} --from DAY --out klines/` fetches candles, and "
-            f"--klines klines/{found.symbol}-{found.interval}.csv.gz scores with them."
+            f"What comes to have candles is scored by itself, where ingest keeps up {found.symbol} {found.interval} and a worker "
+            f"runs."
+        )
+    if found.lacking_from_ms is not None:
+        # The amplification is compared with what went before.
+        first_ms = found.lacking_from_ms - (RETURNS_BEFORE + 1) * found.interval.ms
+        click.echo(
+            f"What is older than the stored candles, or in a gap of theirs, is not: `kronos-live klines {found.symbol} "
+            f"--interval {found.interval} --from {utc(first_ms)[:10]} --out klines/` fetches candles, and the same command again "
+            f"with --klines klines/{found.symbol}-{found.interval}.csv.gz scores with them."
         )

@@ -35,7 +35,7 @@ All candles of a file are of one venue: --venue, or the first of data.venues tha
 by page with pauses, and what is missing is named. A file, SYMBOL-INTERVAL.csv.gz with the columns open_time (UTC ms), open,
 high, low, close, volume and amount, appears when all of it is there. What was interrupted goes on where it was when the same
 command is given again, and a file that is there is extended by later candles of the same venue; SYMBOL-INTERVAL.source.json
-beside it says which that is.
+beside it says which that is. One at a time writes a folder.
 """
 
 
@@ -72,9 +72,12 @@ def klines(
         raise RequestError("data.venues is recorded, which has no past to fetch: name a venue with --venue.")
     length = Interval(interval or settings.data.interval)
     from_ms, until_ms = _range(length, first_day, last_day, settings)
+    from services.ingest.past_klines import alone_in
+
     held: list[dict[str, Any]] = []
     with (
         written_to(out),
+        alone_in(out),
         stopped_in_one_sentence(lambda: f"what came is kept in '{out}', and the same command goes on."),
     ):
         for symbol in dict.fromkeys(symbols):

@@ -32,6 +32,7 @@ from shared.forecast_queue import (
 )
 from shared.forecast_store import ForecastStore
 from shared.forecasts import ForecastRequest
+from shared.imported_scoring import score_imported
 from shared.kline_store import KlineStore
 from shared.klines import Interval
 from shared.logs import get_logger
@@ -107,14 +108,16 @@ def forecast_past(forecast_id: str, request: dict[str, Any], outcome: list[float
 
 
 def score_series(symbol: str, interval: str) -> int:
-    """Score the forecasts of a series whose candles have closed; returns how many entries were written."""
+    """Score the forecasts of a series whose candles have closed, then the imported ones; returns how many scores were written."""
     from services.inference.scorekeeper import Stores, score_due  # it brings libraries that a forecast does not need
 
     workbench, scored = _equipped(), 0
     stores = Stores(workbench.klines, workbench.forecasts, workbench.calibrations)
     try:
         with _counted("scores"):
-            scored = len(score_due(stores, symbol, Interval(interval), time.time_ns() // 1_000_000))
+            series, now_ms = (symbol, Interval(interval)), time.time_ns() // 1_000_000
+            scored = len(score_due(stores, *series, now_ms))
+            scored += score_imported(workbench.forecasts.imported, workbench.klines, *series, now_ms)
     except Exception as error:
         expected = isinstance(error, KronosLiveError)
         log.warning("scoring_failed", series=f"{symbol} {interval}", reason=str(error), exc_info=not expected)

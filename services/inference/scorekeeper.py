@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from services.inference.calibration import MOST, learn
 from services.inference.scoring.verdict import score_forecast
 from shared.calibration_store import CalibrationStore
-from shared.due_forecasts import due_forecasts
+from shared.due_forecasts import LONGEST_WAIT_MS, due_forecasts
 from shared.errors import KlineError, NotFoundError
 from shared.forecast_store import ForecastStore
 from shared.forecasts import Forecast, ModelIdentity, forecaster_of
@@ -27,8 +27,6 @@ from shared.klines import CLOSE, ORIGINS, Interval, Origin, utc
 from shared.ledger import Ledger, LedgerEntry, Scores
 from shared.logs import get_logger
 
-# A venue that has gone away may come back and tell what happened; after this long nobody waits for it any more.
-LONGEST_WAIT_MS = 7 * 86_400_000
 SHA256_HEAD = 12
 # What a model may have seen where its card does not say: the published ones were trained on data to early 2024; forecasts of
 # the bundled one that were stored before cards were read, on data to the end of 2024.

@@ -11,7 +11,7 @@ from typing import cast
 from services.ingest.market import Found, Market
 from services.ingest.schedule import due_open_time, next_fetch_time
 from services.ingest.venue_clock import VenueClock
-from shared.due_forecasts import due_forecasts
+from shared.due_forecasts import is_any_due
 from shared.errors import KronosLiveError
 from shared.forecast_queue import ForecastQueue
 from shared.forecast_store import ForecastStore
@@ -143,8 +143,9 @@ class Cycle:
 
     def _enqueue_scoring(self, window: KlineWindow) -> None:
         """Have those forecasts scored whose last candle this window brings, or an earlier one."""
-        due = due_forecasts(self._forecasts, self._symbol, self._interval, window.origin, window.last_close_time_ms)
-        if next(due, None) and self._queue.enqueue_scoring(self._symbol, self._interval, window.last_open_time_ms):
+        if not is_any_due(self._forecasts, window):
+            return
+        if self._queue.enqueue_scoring(self._symbol, self._interval, window.last_open_time_ms):
             log.info("scoring_enqueued", series=str(self.series), candle=utc(window.last_open_time_ms))
 
 

@@ -11,14 +11,18 @@ import gzip
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from services.ingest.history_file import HEADER, HistoryFile, Reached, fetch_history
 from shared.errors import RequestError, VenueError
+from shared.file_locks import taken
 from shared.klines import utc
 from shared.settings import Series, Settings
 
+IN_USE = ".in-use"
 _ELSEWHERE = "choose another folder, or move it away."
 
 
@@ -87,6 +91,35 @@ class KeptFile:
             draft.replace(file)
         shutil.rmtree(self.unfinished)
         return kept
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold a folder of files: two that extend the same file would spoil it. It is made where it is not there, and is gone again
+    where nothing came to be kept in it. Raises RequestError where another holds it.
+    """
+    made, path = not folder.exists(), folder / IN_USE
+    folder.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        # One that was ending may have taken the file away after we had opened it: then the next one opens another.
+        if not taken(lock) or not _is_at(lock, path):
+            raise RequestError(
+                f"Another `kronos-live klines` writes '{folder}': wait until it is done, or choose another folder."
+            )
+        try:
+            yield
+        finally:
+            path.unlink()
+            if made:
+                with suppress(OSError):  # it holds something
+                    folder.rmdir()
+
+
+def _is_at(file: TextIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def keep_past_klines(

@@ -155,6 +155,14 @@ def test_a_closed_terminal_ends_it_all(demo: Demo) -> None:
     assert demo.survivors() == []
 
 
+@pytest.mark.parametrize("said", ["started", "Kronos Live:"])
+def test_killed_with_its_whole_group_it_leaves_nothing_behind(demo: Demo, said: str) -> None:
+    demo.wait_for(said)
+    os.killpg(demo.process.pid, signal.SIGKILL)
+    demo.process.wait(timeout=60)
+    eventually(lambda: demo.survivors() == [], 60, lambda: "\n".join(demo.survivors()))
+
+
 def test_a_taken_port_is_named(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

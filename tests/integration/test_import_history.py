@@ -15,7 +15,7 @@ from redis import Redis
 
 from services.web.situation import Stores
 from shared.imported_ledger import ImportedEntry, ImportedLedger
-from shared.klines import CLOSE, Interval, KlineWindow
+from shared.klines import CLOSE, Interval, KlineWindow, utc
 from shared.ledger import Ledger
 from tests.builders import kline_window
 from tests.demo_history import FIRST_MS, HOUR_MS, DemoRepository, at, page
@@ -147,6 +147,7 @@ def test_pages_that_cannot_be_taken_are_counted_and_the_first_reasons_are_told(r
     done = run("import-history", str(demo.folder))
     assert done.returncode == 0
     told = " ".join(done.stdout.split())
+    first_day = utc(FIRST_MS - (BEFORE + 1) * HOUR_MS)[:10]
     assert "37 pages read, 30 updates new, 0 there before, 0 pages without news, 7 refused." in told
     for reason in (
         "has no element with the id update-time, but one is needed.",
@@ -156,7 +157,9 @@ def test_pages_that_cannot_be_taken_are_counted_and_the_first_reasons_are_told(r
         "by what it says, which is later than its commit.",
         "And 2 more were refused.",
         "0 of 30 updates are scored, 0 of them just now; of 0 the horizon is not over, and of 30 no candles are at hand.",
-        "`kronos-live klines BTCUSDT --interval 1h --from DAY --out klines/` fetches candles",
+        "What comes to have candles is scored by itself, where ingest keeps up BTCUSDT 1h and a worker runs.",
+        f"`kronos-live klines BTCUSDT --interval 1h --from {first_day} --out klines/` fetches candles, and the same command "
+        "again with --klines klines/BTCUSDT-1h.csv.gz scores with them.",
     ):
         assert reason in told
 

@@ -198,6 +198,29 @@ def test_a_disk_that_is_full_is_told_and_no_candle_is_lost(tmp_path: Path) -> No
     assert (out / NAME).read_bytes() == whole(tmp_path / "at once")
 
 
+def test_of_two_that_write_one_folder_the_second_is_refused(server: VenueServer, tmp_path: Path) -> None:
+    out = tmp_path / "klines"
+    server.fail("429", times=None, retry_after=FAR_TOO_LONG_S)
+    process = begin(out, "--to", LAST)
+    try:
+        eventually(lambda: server.asked, 60)
+        asked = len(server.asked)
+        refused = run(out, "--to", LAST, symbols=("ETHUSDT",))
+        assert refused.exit_code == 2
+        assert (
+            f"Another `kronos-live klines` writes '{out}': wait until it is done, or choose another folder."
+            in words(refused)
+        )
+        assert len(server.asked) == asked
+        server.faults.clear()
+        assert run(tmp_path / "another", "--to", LAST).exit_code == 0
+    finally:
+        process.kill()
+        process.communicate()
+    assert run(out, "--to", LAST).exit_code == 0, "who was killed holds nothing"
+    assert sorted(file.name for file in out.iterdir()) == [NAME, "BTCUSDT-1h.source.json"]
+
+
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     result = run(tmp_path / "file" / "out", "--to", LAST)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import httpx
+import numpy as np
 import pytest
 from redis import Redis
 
@@ -149,6 +152,21 @@ def test_a_series_that_was_live_is_not_continued_by_made_up_klines(tmp_path: Pat
     code, _, errors = Machine(tmp_path).once()
     assert code == 1
     assert "No venue gave klines" in errors
+
+
+def test_its_paths_are_the_rows_that_the_api_gives_of_the_same_forecast(
+    machine: Machine, redis_url: str, web: httpx.Client
+) -> None:
+    code, output, errors = machine.once("--redis", redis_url, "--json")
+    assert code == 0, errors
+    forecast = json.loads(output)["forecast"]
+    given = web.get(f"/api/v1/forecasts/{forecast['id']}/paths.csv").raise_for_status().content
+    assert (machine.folder / "forecast" / "paths.csv").read_bytes() == given
+    rows = list(csv.DictReader(given.decode().splitlines()))
+    count, horizon, _ = forecast["paths"]["shape"]
+    assert len(rows) == count * horizon
+    closes = [np.float32(row["close"]) for row in rows if int(row["step"]) == horizon]
+    assert sum(close > forecast["last_close"] for close in closes) == round(forecast["upside"]["value"] * count)
 
 
 def test_a_running_redis_is_used_where_it_is_told(machine: Machine, redis: Redis, redis_url: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -146,6 +147,36 @@ def test_it_goes_on_from_what_a_single_run_has_stored(tmp_path: Path, runs: list
     runs.append(run)
     run.wait_for("Kronos Live: http://")
     assert run.get(f"/api/v1/forecasts/{made['id']}")["forecast"]["created_at"] == made["created_at"]
+
+
+def test_killed_it_takes_all_with_it_and_the_next_one_goes_on_with_its_folder_at_once(
+    tmp_path: Path, runs: list[Run]
+) -> None:
+    for name in ("first", "next"):
+        (tmp_path / name).mkdir()
+    daily = {"KRONOS_DATA__INTERVAL": "1d"}  # the next one must not need a forecast of its own
+    first = Run(tmp_path / "first", "--folder", "../data", port=free_port(), **daily)
+    runs.append(first)
+    first.wait_for("Kronos Live: http://")
+    made = first.get("/api/v1/forecasts/latest?symbol=BTCUSDT&interval=1d")["forecast"]
+    [redis] = re.findall(r"redis started \(pid=(\d+)\)", first.log())
+    first.process.kill()
+    first.process.wait()
+    after = Run(tmp_path / "next", "--folder", "../data", port=free_port(), **daily)
+    runs.append(after)
+    after.wait_for("Kronos Live: http://")
+    assert after.get(f"/api/v1/forecasts/{made['id']}")["forecast"]["created_at"] == made["created_at"]
+    eventually(lambda: first.commands() == [], ENDS_WITHIN_S, lambda: "\n".join(first.commands()))
+    assert b"redis-server" not in _command(int(redis)), "the first one's"
+    assert "Another Kronos Live" not in after.log()
+
+
+def _command(pid: int) -> bytes:
+    """Of a process that runs; empty where it has ended, also where nobody has asked how."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def test_a_taken_port_ends_it_all_with_a_sentence(tmp_path: Path, runs: list[Run]) -> None:

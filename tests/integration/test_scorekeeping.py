@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from redis import Redis
 
-from services.inference.scorekeeper import LONGEST_WAIT_MS, Stores, score_due
+from services.inference.scorekeeper import Stores, score_due
 from shared.calibration import FEWEST
 from shared.calibration_store import CalibrationStore
+from shared.due_forecasts import LONGEST_WAIT_MS
 from shared.forecast_store import ForecastStore
 from shared.forecasts import Forecast, scheduled_forecast_id
 from shared.kline_store import KlineStore

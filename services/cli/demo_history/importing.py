@@ -41,6 +41,9 @@ class Imported(Contract):
     scored: int = Field(description="of those")
     newly_scored: int
     waiting: int = Field(description="updates whose horizon is not over yet")
+    lacking_from_ms: int | None = Field(
+        description="the last candle that was known to the first update without candles, UTC ms; none where each has some"
+    )
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ def import_history(
     new = ledger.add(symbol, interval, list(found.updates.values()))
     newly_scored = _score(ledger, source, closes_between, now_ms)
     after = _own(ledger, source)
+    lacking = [entry.update for entry in after if not entry.scores and entry.update.end_ms <= now_ms]
     return Imported(
         forecaster=source.forecaster,
         symbol=symbol,
@@ -105,7 +109,8 @@ def import_history(
         updates=len(after),
         scored=sum(entry.scores is not None for entry in after),
         newly_scored=newly_scored,
-        waiting=sum(_end_ms(entry.update) > now_ms for entry in after),
+        waiting=sum(entry.update.end_ms > now_ms for entry in after),
+        lacking_from_ms=min((one.last_open_time_ms for one in lacking), default=None),
     )
 
 
@@ -182,14 +187,9 @@ def _score(
     closes_between: Callable[[int, int], Sequence[KnownCloses]],
     now_ms: int,
 ) -> int:
-    due = [entry.update for entry in _own(ledger, source) if not entry.scores and _end_ms(entry.update) <= now_ms]
+    due = [entry.update for entry in _own(ledger, source) if not entry.scores and entry.update.end_ms <= now_ms]
     if not due:
         return 0
-    sources = closes_between(due[0].last_open_time_ms, _end_ms(due[-1]))
+    sources = closes_between(due[0].last_open_time_ms, due[-1].end_ms)
     scored = {one.key: scores for one in due if (scores := score_update(one, sources, now_ms))}
     return ledger.add_scores(*source.series, scored)
-
-
-def _end_ms(update: ImportedUpdate) -> int:
-    """When the horizon's last candle has closed, UTC ms."""
-    return update.last_open_time_ms + (update.horizon + 1) * update.interval.ms

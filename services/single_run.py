@@ -143,12 +143,20 @@ def _bring(settings: Settings, klines: KlineStore, forecasts: ForecastStore, que
     """The newest klines, stored; where there are none that is stored as well, so that no page takes the series for live."""
     clock = VenueClock(_now_ms)
     market = Market(settings, clock, _now_ms)
-    cycle = Cycle(settings, market=market, clock=clock, klines=klines, forecasts=forecasts, queue=queue)
+    cycle = Cycle(
+        settings,
+        market=market,
+        clock=clock,
+        klines=klines,
+        forecasts=forecasts,
+        queue=queue,
+        settle_seconds=settings.venues.settle_seconds,
+    )
     try:
         brought = cycle.bring(None)
     except VenueError as error:
         interval = market.series.interval
-        cycle.report_failure(error, next_fetch_time(interval, clock.now_ms(), settings.venues.settle_seconds))
+        cycle.report_failure(error, next_fetch_time(interval, clock.now_ms(), cycle.settle_seconds))
         raise
     if not brought.is_newest:
         raise KronosLiveError(

@@ -41,5 +41,7 @@ def successor_due_ms(latest: Forecast) -> int:
 
 def is_stale(series: SeriesStatus | None, latest: Forecast, now_ms: int) -> bool:
     """Whether the latest forecast of a series should have been followed by another, or its klines are stale."""
-    overdue = latest.provenance.origin != "recorded" and now_ms > successor_due_ms(latest) + GRACE_MS
+    # Of many series each is fetched at a moment of its own after the close.
+    turn_ms = series.next_fetch_at_ms % series.interval.ms if series else 0
+    overdue = latest.provenance.origin != "recorded" and now_ms > successor_due_ms(latest) + turn_ms + GRACE_MS
     return overdue or (series is not None and series.state == "stale")

@@ -97,7 +97,7 @@ class DataSettings(Section):
     symbol: Symbol
     interval: Interval
     series: Annotated[tuple[SeriesName, ...], CommaSeparated] = Field(
-        max_length=64, description="at most 64 pairs of a symbol and an interval, such as ETHUSDT:1h"
+        max_length=5000, description="at most 5000 pairs of a symbol and an interval, such as ETHUSDT:1h"
     )
     history_window: int = Field(ge=SHORTEST_HISTORY, le=2000)
     forecast_horizon: int = Field(ge=1, le=448)
@@ -132,6 +132,9 @@ class VenueSettings(Section):
     bybit_url: str
     search_seconds: float = Field(ge=1, le=60)
     settle_seconds: float = Field(ge=0, le=60)
+    binance_requests_per_minute: int = Field(ge=1, le=100_000)
+    okx_requests_per_minute: int = Field(ge=1, le=100_000)
+    bybit_requests_per_minute: int = Field(ge=1, le=100_000)
 
 
 class LimitSettings(Section):

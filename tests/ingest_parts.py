@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,10 +79,33 @@ class Ingest:
             klines=self.klines,
             forecasts=self.forecasts,
             queue=self.queue,
+            settle_seconds=settings.venues.settle_seconds,
         )
-        self.turns = Turns(
-            self.cycle, settings.data.interval, settings.venues.settle_seconds, venue_clock, self.clock.wait
-        )
+        self.venue_clock = venue_clock
+        self.turns = Turns(self.cycle, venue_clock)
+
+    def turns_until(self, done: Callable[[], bool]) -> None:
+        """Take turns on the test's clock until something is so when one has ended."""
+        while True:
+            due_ms = self.turns.take()
+            if done():
+                return
+            if (left_ms := due_ms - self.venue_clock.now_ms()) > 0:
+                self.clock.wait(left_ms / 1000)
+
+    def take(self, expected_open_ms: int | None, until_ms: int, seen: Callable[[], object] = lambda: None) -> bool:
+        """One candle's turn on the test's clock; False if `until_ms` comes first. `seen` is called before each wait."""
+        brought: list[bool] = []
+        run = self.cycle.run
+        self.cycle.run = lambda expected: brought.append(run(expected)) or brought[-1]  # type: ignore[func-returns-value, method-assign]
+        self.turns.begin(expected_open_ms, until_ms)
+        try:
+            while (due_ms := self.turns.take()) < until_ms and not any(brought):
+                seen()
+                self.clock.wait((due_ms - self.venue_clock.now_ms()) / 1000)
+        finally:
+            self.cycle.run = run  # type: ignore[method-assign]
+        return any(brought)
 
     @property
     def status(self) -> SeriesStatus:

@@ -37,7 +37,7 @@ class Brought:
 
 
 class Cycle:
-    """One series, the market's, on its way from the market to the queue."""
+    """One series, the market's, on its way from the market to the queue, `settle_seconds` after each close."""
 
     def __init__(
         self,
@@ -48,9 +48,11 @@ class Cycle:
         klines: KlineStore,
         forecasts: ForecastStore,
         queue: ForecastQueue,
+        settle_seconds: float,
     ) -> None:
         self._settings = settings
         self.series = market.series
+        self.settle_seconds = settle_seconds
         self._symbol, self._interval = market.series
         self._market = market
         self._clock = clock
@@ -82,7 +84,7 @@ class Cycle:
         Raises StoreUnavailableError.
         """
         now_ms = self._clock.now_ms()
-        due = due_open_time(self._interval, now_ms - round(self._settings.venues.settle_seconds * 1000))
+        due = due_open_time(self._interval, now_ms - round(self.settle_seconds * 1000))
 
         def stale(known: SeriesStatus | None) -> SeriesStatus | None:
             if known and known.state == "live" and (known.last_open_time_ms or 0) >= due:
@@ -121,7 +123,7 @@ class Cycle:
                 snapshot_id=snapshot_id,
                 last_open_time_ms=found.window.last_open_time_ms,
                 checked_at_ms=now_ms,
-                next_fetch_at_ms=next_fetch_time(self._interval, now_ms, self._settings.venues.settle_seconds),
+                next_fetch_at_ms=next_fetch_time(self._interval, now_ms, self.settle_seconds),
                 problem=found.problem,
                 ever_live=ever_live or found.window.origin == "live",
             )

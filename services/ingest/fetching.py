@@ -77,7 +77,7 @@ def _find(workbench: Workbench, series: Series) -> Found:
     if "recorded" in workbench.settings.data.venues:
         held = workbench.settings.data.all_series[0]
         raise UnknownSymbolError(f"This ingest reads a recording (data.recorded_file), which holds {held} alone.")
-    market = workbench.market.of(series)
+    market = workbench.market.of(series, goes_first=True)
     attempts = Retrying(
         retry=retry_if_exception(_may_pass),
         wait=wait_exponential(multiplier=0.5),

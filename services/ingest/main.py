@@ -1,6 +1,6 @@
 """Ingest's entry point: connects, wires the parts together, and runs until it is told to stop.
 
-The schedule has a thread for each series, fetches that people ask for one of their own, so none waits for another.
+A crew of a few threads takes the turns of all series; fetches that people ask for have a thread of their own.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from collections.abc import Callable
 from types import FrameType
 
 from services.ingest import fetching
+from services.ingest.crew import Crew
 from services.ingest.cycle import Cycle
 from services.ingest.fetch_worker import FetchDesk
 from services.ingest.market import Market
 from services.ingest.metrics import TALLY
+from services.ingest.schedule import settle_seconds_of
 from services.ingest.symbol_lists import SymbolLists
 from services.ingest.turns import Turns
 from services.ingest.venue_clock import VenueClock
@@ -29,6 +31,9 @@ from shared.settings import Series, Settings
 from shared.venue_symbols import VenueSymbols
 
 REDIS_ANSWERS_WITHIN_S = 5  # so that one that hangs is told of and asked again
+# Series under way at once: as many as Binance's pace needs where a series takes most of a second, and few enough that a
+# machine of one core has nothing to wait for but the venue.
+HANDS = 16
 
 log = get_logger(__name__)
 
@@ -44,6 +49,7 @@ def run(settings: Settings) -> None:
     clock = VenueClock(_now_ms)
     market = Market(settings, clock, _now_ms)
     desk = build_desk(settings, market)
+    crew = Crew(build_turns(settings, market, clock), clock)
     lists = SymbolLists(
         market, VenueSymbols(connect(settings.redis, answer_timeout_s=REDIS_ANSWERS_WITHIN_S)), time.sleep
     )
@@ -52,7 +58,7 @@ def run(settings: Settings) -> None:
             [
                 desk.run_forever,
                 lists.run_forever,
-                *(turns.run_forever for turns in build_turns(settings, market, clock)),
+                *[crew.work_forever] * min(HANDS, len(settings.data.all_series)),
             ]
         )
     except KeyboardInterrupt:
@@ -75,19 +81,28 @@ def build_desk(settings: Settings, market: Market) -> FetchDesk:
 
 
 def build_turns(settings: Settings, market: Market, clock: VenueClock) -> list[Turns]:
-    """The turns of each series, on the real clock and the configured Redis. All share the venues and what these have
-    said: the time, and for how long they want to be left alone.
+    """The turns of each series, on the real clock and the configured Redis, in the order in which they are taken. All share
+    the venues and what these have said: the time, and for how long they want to be left alone.
     """
     redis = connect(settings.redis, answer_timeout_s=REDIS_ANSWERS_WITHIN_S)
     klines = KlineStore(redis, settings.retention.snapshots_per_series)
     forecasts = ForecastStore(redis, settings.retention.forecasts_per_series)
     queue = ForecastQueue(redis, settings.queue)
 
-    def turns_of(series: Series) -> Turns:
-        cycle = Cycle(settings, market=market.of(series), clock=clock, klines=klines, forecasts=forecasts, queue=queue)
-        return Turns(cycle, series.interval, settings.venues.settle_seconds, clock, time.sleep)
+    def turns_of(series: Series, settle_seconds: float) -> Turns:
+        cycle = Cycle(
+            settings,
+            market=market.of(series),
+            clock=clock,
+            klines=klines,
+            forecasts=forecasts,
+            queue=queue,
+            settle_seconds=settle_seconds,
+        )
+        return Turns(cycle, clock)
 
-    return [turns_of(series) for series in settings.data.all_series]
+    settled = settle_seconds_of(settings.data.all_series, settings.venues.settle_seconds, market.seconds_a_series)
+    return [turns_of(series, settle_seconds) for series, settle_seconds in settled.items()]
 
 
 def _now_ms() -> int:

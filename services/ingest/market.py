@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,6 +18,7 @@ import httpx
 
 from services.ingest.cleaning import CleanKlines, clean, describe
 from services.ingest.metrics import TALLY, VENUE_ANSWERS, VENUE_FAILURES, VENUE_REST
+from services.ingest.pace import Pace
 from services.ingest.schedule import due_open_time
 from services.ingest.venue_clock import VenueClock
 from services.ingest.venues.binance import Binance
@@ -37,6 +39,7 @@ FARTHEST_AHEAD_MS = 86_400_000
 # A venue that is farther behind the close of an expected candle than this tells that our clock was wrong, not that it is late.
 BEHIND_AT_MOST_MS = 60_000
 LISTING_SECONDS = 30.0  # a list of all symbols is long, and nobody waits for it
+LISTING_REQUESTS = 10  # so many requests for klines weigh as much, with Binance
 
 T = TypeVar("T")
 
@@ -64,16 +67,29 @@ class Market:
         self._clock = clock
         self._now_ms = now_ms
         self._venues = venues_of(settings)
+        # Of a venue by its name: a limit of theirs holds for all of its addresses together.
+        self._paces = paces_of(settings)
+        self._requests = requests_a_search(self._venues, self._count)
+        self._goes_first = False
         # Made-up klines never stand in for a file that somebody names.
         self._allow_simulated = settings.data.allow_simulated and "recorded" not in settings.data.venues
         self._simulated = Simulated(now_ms)
         self._rests_until_ms: dict[str, int] = {}
 
-    def of(self, series: Series) -> Market:
-        """The same venues, asked for another series: one that wants to be left alone is left alone by all."""
+    def of(self, series: Series, *, goes_first: bool = False) -> Market:
+        """The same venues, asked for another series: one that wants to be left alone is left alone by all, and the pace is of
+        all together. `goes_first`: before all that the schedule asks, since people wait for it.
+        """
         other = copy(self)
         other.series = series
+        other._goes_first = goes_first
         return other
+
+    @property
+    def seconds_a_series(self) -> float:
+        """How far apart series are that the first venue is asked for at its pace."""
+        name = self._venues[0].name
+        return self._paces[name].seconds_for(self._requests[name]) if name in self._paces else 0.0
 
     def find(self, expected_open_ms: int | None, *, may_simulate: bool) -> Found:
         """The newest closed candles, from the first venue that has enough of them.
@@ -85,11 +101,11 @@ class Market:
         """
         short: list[CleanKlines] = []
         failures: list[VenueError] = []
-        give_up = time.monotonic() + self._search_seconds
+        patience = Patience(self._search_seconds)
         for place, venue in enumerate(self._venues):
-            share = (give_up - time.monotonic()) / (len(self._venues) - place)
             try:
-                klines = self._ask(venue, share, expected_open_ms)
+                patience.spare(self._take_turn(venue, self._requests.get(venue.name, 0)))
+                klines = self._ask(venue, patience.left_s / (len(self._venues) - place), expected_open_ms)
             except VenueError as failure:
                 TALLY.count(VENUE_FAILURES, venue.source)
                 log.warning("venue_failed", series=str(self.series), venue=venue.source, reason=failure.message)
@@ -112,6 +128,7 @@ class Market:
         for venue in self._venues:
             if listed.get(venue.name) is None:
                 try:
+                    self._take_turn(venue, LISTING_REQUESTS)
                     listed[venue.name] = self._question(venue, LISTING_SECONDS, venue.symbols)
                 except VenueError as failure:
                     listed[venue.name] = None
@@ -144,8 +161,15 @@ class Market:
             self._clock.hear(fetched.now_ms)  # only now, when its candles bear out the time that it tells
         return klines
 
-    def _question(self, venue: Venue, seconds: float, ask: Callable[[], T]) -> T:
-        """What a venue answers, unless it wants to be left alone. Raises VenueError."""
+    def _take_turn(self, venue: Venue, requests: int) -> float:
+        """Wait until its venue's pace allows so many requests, and tell the seconds that this took. Raises VenueError where
+        it wants to be left alone, which spends nothing of the pace.
+        """
+        self._refuse_unrest(venue)
+        pace = self._paces.get(venue.name)
+        return pace.wait(requests, goes_first=self._goes_first) if pace else 0.0
+
+    def _refuse_unrest(self, venue: Venue) -> None:
         rest_s = (self._rests_until_ms.get(venue.name, 0) - self._now_ms()) / 1000
         if rest_s > 0:
             raise VenueError(
@@ -153,6 +177,10 @@ class Market:
                 "questions from this machine, whichever address of theirs gets them.",
                 retry_after_s=rest_s,
             )
+
+    def _question(self, venue: Venue, seconds: float, ask: Callable[[], T]) -> T:
+        """What a venue answers, unless it has come to want to be left alone. Raises VenueError."""
+        self._refuse_unrest(venue)
         try:
             return within(seconds, ask)
         except TimeoutError:
@@ -186,6 +214,36 @@ class Market:
         pauses = [failure.retry_after_s or 0.0 for failure in failures]
         kind = UnknownSymbolError if mistyped == failures else VenueError
         raise kind(f"No venue gave klines of {self.series}: {reasons}", retry_after_s=min(pauses) or None)
+
+
+class Patience:
+    """The seconds that a search may take, without those that it waited for its turn."""
+
+    def __init__(self, seconds: float) -> None:
+        self._until_s = time.monotonic() + seconds
+
+    def spare(self, seconds: float) -> None:
+        self._until_s += seconds
+
+    @property
+    def left_s(self) -> float:
+        return self._until_s - time.monotonic()
+
+
+def paces_of(settings: Settings) -> dict[str, Pace]:
+    """That of each live venue, by its name."""
+    venues = settings.venues
+    a_minute = {
+        "binance": venues.binance_requests_per_minute,
+        "okx": venues.okx_requests_per_minute,
+        "bybit": venues.bybit_requests_per_minute,
+    }
+    return {name: Pace(a_minute[name]) for name in settings.data.venues if name in a_minute}
+
+
+def requests_a_search(venues: list[Venue], count: int) -> dict[str, int]:
+    """How many each live venue is sent, by its name, for so many closed candles; the open one comes along."""
+    return {one.name: ceil((count + 1) / one.page) for one in venues if isinstance(one, Binance | Okx | Bybit)}
 
 
 def venues_of(settings: Settings) -> list[Venue]:

@@ -36,6 +36,10 @@ TURNS = Metric(
     "Tries to bring a candle home, by how they ended: real, simulated or failed.",
     ("symbol", "interval", "outcome"),
 )
-INGEST_METRICS = (VENUE_ANSWERS, VENUE_FAILURES, VENUE_WEIGHT, VENUE_REST, CLOCK_OFFSET, TURNS)
+LATENESS = Metric(
+    "kronos_ingest_lateness_seconds",
+    "How long the series that ingest took up last had been due; where it grows, ingest or its venues' pace is too slow.",
+)
+INGEST_METRICS = (VENUE_ANSWERS, VENUE_FAILURES, VENUE_WEIGHT, VENUE_REST, CLOCK_OFFSET, TURNS, LATENESS)
 
 TALLY = Tally(INGEST_METRICS)

@@ -1,103 +1,69 @@
 """Turn after turn: one cycle at once, then one after each close; a failed one is tried again until the next is due.
 
-Waits, backs off and keeps count of nothing else. What a cycle does is not known here.
+Says when the next try is due, and neither waits for it nor knows who does. What a cycle does is not known here.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import NoReturn
-
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, retry_if_result, wait_exponential
 
 from services.ingest.cycle import Cycle
 from services.ingest.metrics import TALLY, TURNS
 from services.ingest.schedule import due_open_time, next_fetch_time
 from services.ingest.venue_clock import VenueClock
 from shared.errors import KronosLiveError, StoreUnavailableError, VenueError
-from shared.klines import Interval, utc
+from shared.klines import utc
 from shared.logs import get_logger
 
-LONGEST_BACKOFF_S = 30
-LONGEST_PAUSE_WHILE_SIMULATED_S = 300
-NAP_S = 30.0  # a machine that was asleep notices within this that the time has passed
+FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 30.0
+FIRST_PAUSE_WHILE_SIMULATED_S, LONGEST_PAUSE_WHILE_SIMULATED_S = 5.0, 300.0
 
 log = get_logger(__name__)
 
 
 class Turns:
-    """`wait` waits a number of seconds; `clock` tells the venue's time."""
+    """Those of one series, the cycle's. `clock` tells the venue's time."""
 
-    def __init__(
-        self,
-        cycle: Cycle,
-        interval: Interval,
-        settle_seconds: float,
-        clock: VenueClock,
-        wait: Callable[[float], None],
-    ) -> None:
+    def __init__(self, cycle: Cycle, clock: VenueClock) -> None:
         self._cycle = cycle
-        self._interval = interval
-        self._settle_seconds = settle_seconds
+        self._interval = cycle.series.interval
         self._clock = clock
-        self._wait = wait
+        self.begin(None, self._next_fetch())
 
-    def run_forever(self) -> NoReturn:
-        """Never returns. Raises what trying again cannot mend, such as SettingsError."""
-        expected: int | None = None
-        next_at = self._next_fetch()
-        while True:
-            self.take(expected, next_at)
-            # The first answer may have corrected our clock; a turn that ran over must not skip the next candle.
-            next_at = min(next_at, self._next_fetch())
-            self._wait_until(next_at)
-            expected = due_open_time(self._interval, next_at)
-            next_at = self._next_fetch()
+    def begin(self, expected_open_ms: int | None, until_ms: int) -> None:
+        """A candle's turn, which ends at `until_ms`, when the next one is due; `expected_open_ms`: see Market.find."""
+        self._expected_open_ms = expected_open_ms
+        self._until_ms = until_ms
+        self._tries = 0
 
-    def take(self, expected_open_ms: int | None, until_ms: int) -> bool:
-        """One candle's turn: the cycle, tried again with backoff or as the venue asks; False if `until_ms` comes first.
+    def take(self) -> int:
+        """Try once, and tell when the next try is due (UTC ms by the venue's time).
 
-        Made-up klines are better than none, but real ones are looked for all the same until the next candle is due.
+        Made-up klines are better than none, but real ones are looked for all the same until the next candle is due. Raises
+        what trying again cannot mend, such as SettingsError.
         """
-        backoff = wait_exponential(multiplier=0.5, max=LONGEST_BACKOFF_S)
-        slow_backoff = wait_exponential(multiplier=5, max=LONGEST_PAUSE_WHILE_SIMULATED_S)
-
-        def pause_s(state: RetryCallState) -> float:
-            error = _error(state)
-            if error is None:
-                return slow_backoff(state)
-            return max(backoff(state), getattr(error, "retry_after_s", None) or 0.0)
-
-        def too_late(state: RetryCallState) -> bool:
-            return self._clock.now_ms() + state.upcoming_sleep * 1000 >= until_ms
-
-        def report(state: RetryCallState) -> None:
-            self._report(_error(state), self._clock.now_ms() + round(state.upcoming_sleep * 1000))
-
-        def give_up(state: RetryCallState) -> bool:
-            if _error(state) is not None:
-                log.error(
-                    "candle_given_up",
-                    series=str(self._cycle.series),
-                    tries=state.attempt_number,
-                    next_fetch=utc(until_ms),
-                )
-            self._report(_error(state), until_ms)
-            return False
-
-        attempts = Retrying(
-            retry=retry_if_exception_type((VenueError, StoreUnavailableError)) | retry_if_result(lambda real: not real),
-            wait=pause_s,
-            stop=too_late,
-            sleep=self._wait,
-            before_sleep=report,
-            retry_error_callback=give_up,
-        )
-
-        brought_real = bool(attempts(self._cycle.run, expected_open_ms))
+        if self._clock.now_ms() >= self._until_ms:
+            next_at = self._next_fetch()
+            self.begin(due_open_time(self._interval, next_at - self._interval.ms), next_at)
+        self._tries += 1
+        error: VenueError | StoreUnavailableError | None = None
+        try:
+            brought_real = self._cycle.run(self._expected_open_ms)
+        except (VenueError, StoreUnavailableError) as failure:
+            error, brought_real = failure, False
+        # The answer may have corrected our clock; a turn that ran over must not skip the next candle.
+        self._until_ms = min(self._until_ms, self._next_fetch())
         if brought_real:
             TALLY.count(TURNS, *self._cycle.series, "real")
-        return brought_real
+            return self._until_ms
+        again_at = min(self._clock.now_ms() + round(self._pause_s(error) * 1000), self._until_ms)
+        self._report(error, again_at)
+        return again_at
+
+    def _pause_s(self, error: VenueError | StoreUnavailableError | None) -> float:
+        """After a try that failed, or brought made-up klines: longer each time, or as the venue asks."""
+        if error is None:
+            return _doubled(FIRST_PAUSE_WHILE_SIMULATED_S, self._tries, LONGEST_PAUSE_WHILE_SIMULATED_S)
+        asked_for_s = error.retry_after_s if isinstance(error, VenueError) else None
+        return max(_doubled(FIRST_BACKOFF_S, self._tries, LONGEST_BACKOFF_S), asked_for_s or 0.0)
 
     def _report(self, error: KronosLiveError | None, next_fetch_at_ms: int) -> None:
         """Make a failed try known; made-up klines are none, and the cycle has told of them."""
@@ -105,6 +71,8 @@ class Turns:
         if error is None:
             return
         series = str(self._cycle.series)
+        if next_fetch_at_ms == self._until_ms:
+            log.error("candle_given_up", series=series, tries=self._tries, next_fetch=utc(next_fetch_at_ms))
         log.warning("cycle_failed", series=series, reason=error.message, next_fetch=utc(next_fetch_at_ms))
         if isinstance(error, StoreUnavailableError):
             return
@@ -114,16 +82,9 @@ class Turns:
             log.warning("failure_not_reported", reason=away.message)
 
     def _next_fetch(self) -> int:
-        return next_fetch_time(self._interval, self._clock.now_ms(), self._settle_seconds)
-
-    def _wait_until(self, at_ms: int) -> None:
-        while (left_s := (at_ms - self._clock.now_ms()) / 1000) > 0:
-            self._wait(min(left_s, NAP_S))
+        return next_fetch_time(self._interval, self._clock.now_ms(), self._cycle.settle_seconds)
 
 
-def _error(state: RetryCallState) -> KronosLiveError | None:
-    """What a try failed with; None where it brought made-up klines."""
-    error = state.outcome.exception() if state.outcome else None
-    if error is not None and not isinstance(error, KronosLiveError):
-        raise RuntimeError("only a failed try that can be repeated is reported")
-    return error
+def _doubled(first_s: float, tries: int, longest_s: float) -> float:
+    """Seconds after so many tries, at most `longest_s`, which ten doublings always reach here."""
+    return min(first_s * 2.0 ** min(tries - 1, 10), longest_s)

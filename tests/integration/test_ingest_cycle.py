@@ -31,10 +31,6 @@ NEXT_FETCH_MS = NOON_MS + HOUR_MS
 FORECAST_ID = "BTCUSDT-1h-20261123T110000Z"
 
 
-class TurnsEndedError(Exception):
-    pass
-
-
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -145,7 +141,7 @@ def test_a_failed_fetch_is_tried_again_within_the_interval_with_growing_pauses(
     server.fail("cut")
     server.fail("garbage")
     server.fail("lag", back=0)
-    assert ingest.turns.take(DUE_MS, NEXT_FETCH_MS)
+    assert ingest.take(DUE_MS, NEXT_FETCH_MS)
     assert clock.waits == [0.5, 1, 2, 4, 8]
     assert (ingest.status.state, ingest.status.last_open_time_ms) == ("live", DUE_MS)
     assert ingest.queue.waiting() == 1
@@ -159,8 +155,7 @@ def test_while_it_fails_the_series_is_stale_with_its_last_snapshot_reason_and_ne
     clock.at_ms = NEXT_FETCH_MS
     server.fail("451", times=None)
     seen = []
-    ingest.turns._wait = lambda seconds: (seen.append(ingest.status), clock.wait(seconds))  # type: ignore[func-returns-value]
-    assert not ingest.turns.take(DUE_MS + HOUR_MS, NEXT_FETCH_MS + 60_000)
+    assert not ingest.take(DUE_MS + HOUR_MS, NEXT_FETCH_MS + 60_000, lambda: seen.append(ingest.status))
     assert {status.state for status in seen} == {"stale"}
     assert seen[0].next_fetch_at_ms == NEXT_FETCH_MS + 500
     assert "not offered in this country" in str(seen[0].problem)
@@ -174,7 +169,7 @@ def test_retry_after_is_honoured_within_the_interval(
     kind: str, ingest: Ingest, server: VenueServer, clock: Clock
 ) -> None:
     server.fail(kind, retry_after=120)
-    assert ingest.turns.take(DUE_MS, NEXT_FETCH_MS)
+    assert ingest.take(DUE_MS, NEXT_FETCH_MS)
     assert clock.waits == [120]
     assert ingest.status.state == "live"
 
@@ -183,26 +178,13 @@ def test_a_ban_longer_than_the_interval_is_sat_out_without_a_question(
     ingest: Ingest, server: VenueServer, clock: Clock
 ) -> None:
     server.fail("418", retry_after=2 * 3600)
-    assert not ingest.turns.take(DUE_MS, NEXT_FETCH_MS)
+    assert not ingest.take(DUE_MS, NEXT_FETCH_MS)
     assert (ingest.status.state, ingest.status.next_fetch_at_ms) == ("stale", NEXT_FETCH_MS)
     clock.at_ms = NEXT_FETCH_MS
-    assert not ingest.turns.take(DUE_MS + HOUR_MS, NEXT_FETCH_MS + HOUR_MS)
+    assert not ingest.take(DUE_MS + HOUR_MS, NEXT_FETCH_MS + HOUR_MS)
     assert len(server.asked) == 1
     clock.at_ms = NOON_MS + 2 * HOUR_MS
-    assert ingest.turns.take(DUE_MS + 2 * HOUR_MS, NEXT_FETCH_MS + 2 * HOUR_MS)
-
-
-def turns_until(ingest: Ingest, done: Callable[[], bool]) -> None:
-    """Let the turns run on the test's clock until something is so."""
-
-    def wait(seconds: float) -> None:
-        if done():
-            raise TurnsEndedError
-        ingest.clock.wait(seconds)
-
-    ingest.turns._wait = wait
-    with pytest.raises(TurnsEndedError):
-        ingest.turns.run_forever()
+    assert ingest.take(DUE_MS + 2 * HOUR_MS, NEXT_FETCH_MS + 2 * HOUR_MS)
 
 
 def test_the_first_cycle_runs_at_once_and_the_next_ones_five_seconds_after_each_close(
@@ -217,7 +199,7 @@ def test_the_first_cycle_runs_at_once_and_the_next_ones_five_seconds_after_each_
         return run(expected_open_ms)
 
     ingest.cycle.run = noted  # type: ignore[method-assign]
-    turns_until(ingest, lambda: len(fetched_at) == 4)
+    ingest.turns_until(lambda: len(fetched_at) == 4)
     assert fetched_at == [NOON_MS + 17 * 60_000, *(NOON_MS + n * HOUR_MS for n in (1, 2, 3))]
     assert ingest.queue.waiting() == 4
 
@@ -227,7 +209,7 @@ def test_a_clock_that_is_wrong_costs_no_candle(ahead_s: int, server: VenueServer
     wrong = Clock(NOON_MS + 58 * 60_000 + ahead_s * 1000)
     server.now_ms = lambda: wrong.at_ms - ahead_s * 1000  # type: ignore[method-assign]
     ingest = Ingest(ingest_settings(server.url), redis, wrong)
-    turns_until(ingest, lambda: ingest.queue.waiting() == 3)
+    ingest.turns_until(lambda: ingest.queue.waiting() == 3)
     assert NOON_MS + 2 * HOUR_MS <= server.now_ms() <= NOON_MS + 2 * HOUR_MS + 2000
     assert ingest.status.state == "live"
 
@@ -236,7 +218,7 @@ def test_a_venue_that_lives_in_the_past_is_followed_there(redis: Redis, clock: C
     year_ms = 365 * 24 * HOUR_MS
     with VenueServer(lambda: clock.at_ms - year_ms) as past:
         ingest = Ingest(ingest_settings(past.url), redis, clock)
-        turns_until(ingest, lambda: ingest.queue.waiting() == 2)
+        ingest.turns_until(lambda: ingest.queue.waiting() == 2)
     assert ingest.status.state == "live"
     assert ingest.status.last_open_time_ms == DUE_MS + HOUR_MS - year_ms
 
@@ -254,7 +236,7 @@ def test_a_clock_that_is_wrong_is_found_out_although_the_first_turn_failed_until
             server.faults.clear()
         return ingest.queue.waiting() == 2
 
-    turns_until(ingest, mended_after_the_close)
+    ingest.turns_until(mended_after_the_close)
     assert server.now_ms() <= NOON_MS + 2 * HOUR_MS + 2000
     assert (ingest.status.state, ingest.status.last_open_time_ms) == ("live", DUE_MS + 2 * HOUR_MS)
 
@@ -263,7 +245,7 @@ def test_a_clock_a_moment_ahead_waits_for_the_candle_instead_of_losing_it(server
     ahead = Clock(NOON_MS)
     server.now_ms = lambda: ahead.at_ms - 1500  # type: ignore[method-assign]
     ingest = Ingest(replaced(ingest_settings(server.url), venues={"settle_seconds": 0.0}), redis, ahead)
-    turns_until(ingest, lambda: ingest.queue.waiting() == 2)
+    ingest.turns_until(lambda: ingest.queue.waiting() == 2)
     assert NOON_MS - 5000 + HOUR_MS <= server.now_ms() <= NOON_MS - 5000 + HOUR_MS + 1000
 
 
@@ -281,7 +263,7 @@ def test_every_candle_of_a_short_interval_is_fetched_although_turns_run_over(
         return found
 
     ingest.market.find = slow  # type: ignore[method-assign]
-    turns_until(ingest, lambda: len(seen) >= 5)
+    ingest.turns_until(lambda: len(seen) >= 5)
     assert all(after - before <= 60_000 for before, after in pairwise(seen))
 
 
@@ -290,11 +272,11 @@ def test_a_live_series_is_never_continued_by_simulated_klines(server: VenueServe
     ingest.cycle.run(None)
     clock.at_ms = NEXT_FETCH_MS
     server.fail("451", times=None)
-    assert not ingest.turns.take(DUE_MS + HOUR_MS, NEXT_FETCH_MS + 60_000)
+    assert not ingest.take(DUE_MS + HOUR_MS, NEXT_FETCH_MS + 60_000)
     assert (ingest.status.state, ingest.status.last_open_time_ms) == ("stale", DUE_MS)
     # nor after a restart, nor when every venue is out of reach
     again = Ingest(ingest_settings(nowhere(), allow_simulated=True), redis, clock)
-    assert not again.turns.take(None, clock.at_ms + 1000)
+    assert not again.take(None, clock.at_ms + 1000)
     assert (again.status.state, again.status.venue) == ("stale", "binance")
     assert ingest.queue.waiting() == 1
 
@@ -317,7 +299,7 @@ def test_after_simulated_klines_real_ones_are_looked_for_within_the_same_interva
 ) -> None:
     ingest = Ingest(ingest_settings(server.url, allow_simulated=True), redis, clock)
     server.fail("500", times=3)
-    assert ingest.turns.take(None, NEXT_FETCH_MS)
+    assert ingest.take(None, NEXT_FETCH_MS)
     assert clock.waits == [5, 10, 20]
     assert (ingest.status.state, ingest.status.last_open_time_ms) == ("live", DUE_MS)
     for forecast_id in (FORECAST_ID, f"{FORECAST_ID}-simulated"):
@@ -326,7 +308,7 @@ def test_after_simulated_klines_real_ones_are_looked_for_within_the_same_interva
 
 def test_simulated_klines_until_the_next_candle_are_no_failure(redis: Redis, clock: Clock) -> None:
     ingest = Ingest(ingest_settings(nowhere(), allow_simulated=True), redis, clock)
-    assert not ingest.turns.take(None, NEXT_FETCH_MS)
+    assert not ingest.take(None, NEXT_FETCH_MS)
     assert ingest.status.state == "simulated"
     assert ingest.queue.waiting() == 1
 
@@ -336,7 +318,7 @@ def test_an_ingest_that_reaches_no_venue_leaves_the_other_ones_candle_alone(
 ) -> None:
     ingest.cycle.run(None)
     cut_off = Ingest(ingest_settings(nowhere()), redis, clock)
-    assert not cut_off.turns.take(None, clock.at_ms + 3000)
+    assert not cut_off.take(None, clock.at_ms + 3000)
     assert (ingest.status.state, ingest.status.problem) == ("live", None)
 
 
@@ -387,7 +369,7 @@ def test_a_candle_is_not_missed_before_it_was_to_be_fetched(ingest: Ingest, redi
 
 def test_a_series_without_any_klines_yet_is_stale_and_says_why(redis: Redis, clock: Clock) -> None:
     ingest = Ingest(ingest_settings(nowhere()), redis, clock)
-    assert not ingest.turns.take(None, NOON_MS + 3000)
+    assert not ingest.take(None, NOON_MS + 3000)
     status = ingest.status
     assert (status.state, status.venue, status.snapshot_id, status.last_open_time_ms) == ("stale", None, None, None)
     assert "cannot be reached" in str(status.problem)
@@ -410,7 +392,7 @@ def test_a_recording_is_ingested_with_its_last_candle_as_now(klines_folder: Path
 def test_a_recording_that_is_not_there_stops_the_start(redis: Redis, clock: Clock) -> None:
     ingest = Ingest(ingest_settings(venues=("recorded",), recorded_file="nowhere.csv"), redis, clock)
     with pytest.raises(SettingsError, match=r"nowhere\.csv, which cannot be read"):
-        ingest.turns.run_forever()
+        ingest.turns.take()
 
 
 def test_redis_may_come_late_and_the_candle_is_not_lost(server: VenueServer, clock: Clock, tmp_path: Path) -> None:
@@ -419,17 +401,15 @@ def test_redis_may_come_late_and_the_candle_is_not_lost(server: VenueServer, clo
     ingest = Ingest(ingest_settings(server.url), client, clock)
     started: list[subprocess.Popen[bytes]] = []
 
-    def wait(seconds: float) -> None:
-        clock.wait(seconds)
+    def start_after_two_waits() -> None:
         if len(clock.waits) == 2:
             command = [redis_server_binary(), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
             started.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=tmp_path))
 
-    ingest.turns._wait = wait
     with pytest.raises(StoreUnavailableError):
         ingest.klines.all_statuses()
     try:
-        assert ingest.turns.take(DUE_MS, NEXT_FETCH_MS)
+        assert ingest.take(DUE_MS, NEXT_FETCH_MS, start_after_two_waits)
         assert ingest.queue.waiting() == 1
     finally:
         for redis_server in started:

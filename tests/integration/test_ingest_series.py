@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from threading import Event
 
@@ -76,6 +77,53 @@ def test_the_process_keeps_up_all_configured_series_and_one_that_fails_holds_up_
     }
     assert process.returncode == 0
     assert '"series": "NOSUCHUSDT 1h"' in logged
+    assert "Traceback" not in logged
+
+
+class Stamped(list[tuple[str, dict[str, str]]]):
+    """What a venue was asked, and when (seconds)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at_s: list[float] = []
+
+    def append(self, asked: tuple[str, dict[str, str]]) -> None:
+        self.at_s.append(time.monotonic())
+        super().append(asked)
+
+
+def test_two_hundred_series_are_asked_for_at_the_pace_and_each_is_forecast_once(
+    redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"C{place}USDT" for place in range(200)]
+    monkeypatch.setattr("tests.venue_server.SYMBOLS", tuple(names))
+    klines = KlineStore(redis, 10)
+    with VenueServer(real=False) as server:
+        server.asked = asked = Stamped()
+        process = start_ingest(
+            redis_url,
+            KRONOS_VENUES__BINANCE_URLS=server.url,
+            KRONOS_VENUES__BINANCE_REQUESTS_PER_MINUTE="2400",
+            KRONOS_DATA__VENUES="binance",
+            KRONOS_DATA__SYMBOL=names[0],
+            KRONOS_DATA__SERIES=",".join(f"{name}:1d" for name in names),
+            KRONOS_DATA__INTERVAL="1d",
+            KRONOS_METRICS__ENABLED="false",
+            KRONOS_LOGS__LEVEL="warning",  # its log is read at the end, and a pipe holds no thousand lines
+        )
+        try:
+            until(lambda: len(klines.all_statuses()) == 200 and redis.llen("rq:queue:forecasts") == 200, 120)
+        finally:
+            process.terminate()
+            _, logged = process.communicate(timeout=10)
+            process.kill()
+    assert {one.state for one in klines.all_statuses()} == {"live"}
+    assert len({job for job in redis.lrange("rq:queue:forecasts", 0, -1)}) == 200
+    of_klines = [path for path, _ in asked].count("/api/v3/klines")
+    assert of_klines == 400, "two requests for the thousand candles of each, and none again"
+    # The last two go out as one; what is said here is how soon they may come at the earliest, with a second for a late first.
+    assert asked.at_s[-1] - asked.at_s[0] >= (of_klines - 2) * 60 / 2400 - 1
+    assert process.returncode == 0
     assert "Traceback" not in logged
 
 

@@ -115,8 +115,10 @@ def test_an_update_is_missed_when_the_next_forecast_is_overdue() -> None:
     assert stands.latest
     due_ms = stands.latest.last_open_time_ms + 2 * HOUR_MS
     rule = MissedUpdate(when="missed_update")
-    assert not judge_series(rule, stands, due_ms + GRACE_MS).holds
-    missed = judge_series(rule, stands, due_ms + GRACE_MS + 1)
+    assert stands.status
+    overdue_ms = due_ms + stands.status.next_fetch_at_ms % HOUR_MS + GRACE_MS + 1  # fetched so long after the close
+    assert not judge_series(rule, stands, overdue_ms - 1).holds
+    missed = judge_series(rule, stands, overdue_ms)
     assert (missed.holds, missed.settles_s) == (True, 0.0)
     assert "no new forecast since one was due at " in missed.said
 

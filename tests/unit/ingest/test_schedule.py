@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.schedule import due_open_time, next_fetch_time
+from services.ingest.schedule import due_open_time, next_fetch_time, settle_seconds_of
 from services.ingest.venue_clock import VenueClock
 from shared.klines import Interval
+from shared.settings import Series
 
 
 def ms(*parts: int) -> int:
@@ -65,3 +66,19 @@ def test_the_venues_clock_is_followed_when_ours_is_wrong_and_left_alone_within_t
     assert clock.now_ms() == ours - 600_000
     clock.hear(ours + 500)
     assert clock.now_ms() == ours
+
+
+def test_series_are_fetched_one_after_the_other_and_short_intervals_first() -> None:
+    hour, day, minute = (Series("BTCUSDT", one) for one in (Interval.H1, Interval.D1, Interval.M1))
+    settled = settle_seconds_of([hour, day, minute], 5, 0.05)
+    assert settled == pytest.approx({minute: 5, hour: 5.05, day: 5.1})
+    assert list(settled) == [minute, hour, day], "in the order in which they are fetched"
+
+
+def test_more_series_than_an_interval_has_room_for_are_all_fetched_before_it_is_over() -> None:
+    many = [Series(f"C{place}USDT", Interval.M1) for place in range(3000)]
+    settled = settle_seconds_of(many, 5, 0.05)
+    assert len(settled) == 3000
+    assert all(5 <= seconds < 60 for seconds in settled.values())
+    assert settled[many[1000]] == 55
+    assert settled[many[1100]] == pytest.approx(5)

@@ -16,6 +16,7 @@ from shared.labels import labels
 from tests.builders import finished_forecast, forecast_request, kline_window
 
 HOUR_MS = Interval.H1.ms
+FETCHED_AFTER_MS = 5_000  # the close, as the series below says
 
 
 def situation(origin: Origin = "live") -> tuple[Situation, Forecast, int]:
@@ -48,12 +49,23 @@ def test_a_forecast_on_the_newest_candle_has_the_state_of_its_klines(origin: Ori
 def test_a_forecast_lives_until_the_next_one_is_overdue() -> None:
     now, forecast, _ = situation()
     due_ms = forecast.last_open_time_ms + 2 * HOUR_MS
-    assert freshness(now, forecast, due_ms + GRACE_MS).state == "live"
-    stale = freshness(now, forecast, due_ms + GRACE_MS + 1)
+    overdue_ms = due_ms + FETCHED_AFTER_MS + GRACE_MS + 1
+    assert freshness(now, forecast, overdue_ms - 1).state == "live"
+    stale = freshness(now, forecast, overdue_ms)
     assert stale.state == "stale"
     assert stale.since is not None
     assert stale.since.timestamp() * 1000 == due_ms
     assert "Ingest has not brought a newer candle" in (stale.reason or "")
+
+
+def test_a_forecast_is_not_overdue_while_its_series_waits_for_its_own_moment_after_the_close() -> None:
+    now, forecast, _ = situation()
+    assert now.series is not None
+    late_ms = 150_000  # one of thousands, each of which is fetched in its turn
+    fetched_late = now.series.model_copy(update={"next_fetch_at_ms": now.series.next_fetch_at_ms + late_ms})
+    overdue_ms = forecast.last_open_time_ms + 2 * HOUR_MS + FETCHED_AFTER_MS + late_ms + GRACE_MS + 1
+    assert freshness(replace(now, series=fetched_late), forecast, overdue_ms - 1).state == "live"
+    assert freshness(replace(now, series=fetched_late), forecast, overdue_ms).state == "stale"
 
 
 def test_no_next_update_is_promised_where_ingest_is_silent() -> None:

@@ -18,7 +18,7 @@ import gzip
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
 from functools import cache
@@ -92,10 +92,12 @@ class VenueServer:
         host: str = "127.0.0.1",
         files: dict[tuple[str, Interval], Path] | None = None,
         real: bool = True,
+        symbols: Sequence[str] = SYMBOLS,
     ) -> None:
         self.now_ms = now_ms
         self.faults: list[Fault] = []
         self.asked: list[tuple[str, dict[str, str]]] = []
+        self.symbols = symbols
         self.tells_symbols = True
         self.okx_history_page = 300  # it has been 100, whatever limit was asked for
         self._files = files or {}
@@ -136,7 +138,7 @@ class VenueServer:
         """None where the venue does not trade the symbol."""
         with self._lock:
             known = self._series.get((symbol, interval))
-            if known is None and (symbol in SYMBOLS or (symbol, interval) in self._files):
+            if known is None and (symbol in self.symbols or (symbol, interval) in self._files):
                 known = Series(symbol, interval, self._file(symbol, interval), self.now_ms())
                 self._series[symbol, interval] = known
             return known
@@ -257,9 +259,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _listings(self) -> dict[str, Callable[[dict[str, str]], None]]:
         """What is traded, in the three protocols; the last of each is not traded any more, or not yet."""
-        binance = [{"symbol": symbol, "status": "TRADING"} for symbol in SYMBOLS]
-        okx = [{"instId": symbol.replace("USDT", "-USDT"), "state": "live"} for symbol in SYMBOLS]
-        bybit = [{"symbol": symbol, "status": "Trading"} for symbol in SYMBOLS]
+        binance = [{"symbol": symbol, "status": "TRADING"} for symbol in self.venue.symbols]
+        okx = [{"instId": symbol.replace("USDT", "-USDT"), "state": "live"} for symbol in self.venue.symbols]
+        bybit = [{"symbol": symbol, "status": "Trading"} for symbol in self.venue.symbols]
         binance.append({"symbol": "GONEUSDT", "status": "BREAK"})
         okx.append({"instId": "GONE-USDT", "state": "suspend"})
         bybit.append({"symbol": "GONEUSDT", "status": "PreLaunch"})

@@ -257,6 +257,20 @@ def test_what_an_ingest_was_fetching_when_it_ended_is_fetched_by_the_next(
         assert ends(web, asked)["state"] == "finished", other.log()
 
 
+def test_what_people_ask_for_does_not_wait_behind_the_series_of_the_schedule(
+    web: httpx.Client, stores: Stores, start: Start, venue: VenueServer
+) -> None:
+    venue.symbols = [*venue.symbols, *(f"C{place}USDT" for place in range(60))]
+    scheduled = ",".join(f"{symbol}:1h" for symbol in venue.symbols if symbol != SOL["symbol"])
+    slow = {"KRONOS_DATA__SERIES": scheduled, "KRONOS_VENUES__BINANCE_REQUESTS_PER_MINUTE": "60"}  # two minutes for all
+    with start("ingest", **slow) as ingest:
+        ingest.wait_for_log("forecast_enqueued")
+        ingest.wait_for_log("fetches_taken")
+        web.post(ASK, json=SOL)
+        ingest.wait_for_log('"event": "fetched"')
+        assert len(stores.klines.all_statuses()) < 50
+
+
 def test_two_ingests_share_the_work(web: httpx.Client, redis: Redis, start: Start) -> None:
     with start("ingest") as one, start("ingest") as other, start("worker"):
         for ingest in (one, other):

@@ -92,13 +92,10 @@ class Stamped(list[tuple[str, dict[str, str]]]):
         super().append(asked)
 
 
-def test_two_hundred_series_are_asked_for_at_the_pace_and_each_is_forecast_once(
-    redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_hundred_series_are_asked_for_at_the_pace_and_each_is_forecast_once(redis: Redis, redis_url: str) -> None:
     names = [f"C{place}USDT" for place in range(200)]
-    monkeypatch.setattr("tests.venue_server.SYMBOLS", tuple(names))
     klines = KlineStore(redis, 10)
-    with VenueServer(real=False) as server:
+    with VenueServer(real=False, symbols=names) as server:
         server.asked = asked = Stamped()
         process = start_ingest(
             redis_url,

@@ -34,6 +34,7 @@ from shared.redis_questions import Question, ask_together
 ID_LENGTH = 16
 SERIES_KEY = "kronos:series"
 WINDOWS_REMEMBERED = 16  # decoded ones; a snapshot never changes, so whoever reads its bytes again need not check them
+NAMED_AT_MOST = 20  # series in a sentence
 FIRST_LOOKED_AT = 8  # snapshots that end soonest after a candle, of which one has it unless the venue never told it
 
 SeriesState = Literal["live", "recorded", "simulated", "stale"]
@@ -274,7 +275,9 @@ def describe_missing_series(symbol: str, interval: Interval, known: list[SeriesS
     names = [
         f"{one.symbol} {one.interval}{' (stale)' if one.state == 'stale' else ''}" for one in known if one.snapshot_id
     ]
-    return f"{symbol} {interval} is not ingested here; these series are: {', '.join(names) or 'none yet'}."
+    more = f" and {len(names) - NAMED_AT_MOST} more" if len(names) > NAMED_AT_MOST else ""
+    named = ", ".join(names[:NAMED_AT_MOST]) or "none yet"
+    return f"{symbol} {interval} is not ingested here; these series are: {named}{more}."
 
 
 def _snapshot_key(snapshot_id: str) -> str:

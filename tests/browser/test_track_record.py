@@ -200,6 +200,20 @@ def test_every_series_is_a_step_away_with_the_same_origin(page: Page, web_addres
     expect(page.locator("#crps")).to_be_visible()
 
 
+@pytest.mark.parametrize("place", ["/", "/track-record"])
+def test_many_series_are_folded_up_and_still_a_step_away(
+    page: Page, web_address: str, stores: Stores, place: str
+) -> None:
+    for number in range(20):
+        ingested(stores, symbol=f"C{number}USDT", candles=100)
+    page.goto(f"{web_address}{place}")
+    links = page.get_by_role("navigation", name="Symbol and interval")
+    expect(links).to_be_hidden()
+    page.get_by_text(re.compile("All 2[01] series")).click()
+    links.get_by_role("link", name="C17USDT 1h").click()
+    expect(page).to_have_url(re.compile("symbol=C17USDT&interval=1h"))
+
+
 def test_every_module_is_told_beforehand_and_fetched_once(page: Page, web_address: str) -> None:
     told, fetched = modules(page, f"{web_address}/track-record")
     assert sorted([*told, "record.js", "theme.js", "plotly-finance.min.js"]) == sorted(fetched)

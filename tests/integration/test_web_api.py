@@ -342,3 +342,11 @@ def test_the_latest_forecast_waits_for_redis_once(web: httpx.Client, redis: Redi
     for _ in range(20):
         assert web.get("/api/v1/forecasts/latest").status_code == 200
     assert reads() - before - 1 <= 20 + 2  # the question itself; and now and then a sign of life of a connection
+
+
+def test_of_many_series_an_error_names_a_few(web: httpx.Client, stores: Stores) -> None:
+    for number in range(30):
+        ingested(stores, symbol=f"C{number}USDT", candles=100)
+    said = web.get("/api/v1/forecasts/latest?symbol=XYZUSDT&interval=1h").json()["detail"]
+    assert said.count(", C") == 19
+    assert "and 10 more." in said

@@ -10,8 +10,8 @@ BIN := $(VENV)/bin
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 TORCH := $(shell sed -n 's/.*"\(torch==[0-9.]*\)".*/\1/p' pyproject.toml)
 
-# Tests mostly wait for services that they have started, so more of them than there are cores go on at once, each file in one.
-TEST_PROCESSES ?= 4
+# How many files of tests go on at once. They mostly wait for services that they have started.
+TEST_PROCESSES ?= 2
 
 DEMO_PORT ?= 8000
 DEMO_FOLDER ?= .demo
@@ -46,8 +46,9 @@ $(VENV)/.developing: $(VENV)/.running
 demo: venv  ## everything on http://127.0.0.1:8000 (DEMO_PORT), until Ctrl+C; data in .demo (DEMO_FOLDER)
 	@exec $(BIN)/kronos-live demo --port $(DEMO_PORT) --folder $(DEMO_FOLDER)
 
-test: venv-dev  ## the test suite, against real Redises of its own, in TEST_PROCESSES (4) at once; slow faults apart
-	@$(BIN)/python -m pytest -m "not slow" --numprocesses $(TEST_PROCESSES) --dist loadfile
+test: venv-dev  ## the test suite, against real Redises of its own, TEST_PROCESSES (2) files at once; slow faults apart
+	@$(BIN)/python -m pytest -m "not slow and not alone" --numprocesses $(TEST_PROCESSES) --dist loadfile
+	@$(BIN)/python -m pytest -m alone
 
 test-faults: venv-dev  ## kill, pause, fill and cut a running stack; says how long each recovery took
 	@$(BIN)/python -m pytest tests/faults

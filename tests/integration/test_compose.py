@@ -18,7 +18,8 @@ import yaml
 from tests.alert_receiver import SECRET
 from tests.conftest import PROJECT, free_port, skip_or_fail
 
-pytestmark = pytest.mark.timeout(1800)  # the first build fetches torch
+# The first build fetches torch; and a browser drops all that it is fetching whenever Docker makes or removes a network.
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.alone]
 
 PROJECT_NAME = f"kronos-live-test-{os.getpid()}"
 OURS = ("ingest", "inference", "web", "publish", "alerts")  # services with images of ours

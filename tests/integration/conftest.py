@@ -1,4 +1,4 @@
-"""The web service as a process, and the command line; each test has an empty Redis behind it."""
+"""The web service as a process, the command line, and a venue; each test has an empty Redis behind it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from redis import Redis
 
 from services.web.situation import Stores
 from tests.conftest import PROJECT
+from tests.ingest_parts import Clock
 from tests.tiny_models import write_tiny_models
+from tests.venue_server import VenueServer
 from tests.web_server import stores_on, web_server
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -37,6 +39,18 @@ def web(web_address: str, redis: Redis) -> Iterator[httpx.Client]:
 @pytest.fixture
 def stores(redis: Redis) -> Stores:
     return stores_on(redis)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def server(clock: Clock) -> Iterator[VenueServer]:
+    """A venue that goes by that clock."""
+    with VenueServer(clock.now_ms) as server:
+        yield server
 
 
 @pytest.fixture

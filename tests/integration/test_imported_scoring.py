@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,17 +24,6 @@ DUE_HOUR = NOON_MS // HOUR_MS - 1  # whose candle is the newest closed one
 HISTORY = 1000  # candles that ingest stores
 SERIES = ("BTCUSDT", Interval.H1)
 SCORING = f"score-BTCUSDT-1h-{DUE_HOUR * HOUR_MS}"
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def server(clock: Clock) -> Iterator[VenueServer]:
-    with VenueServer(clock.now_ms) as server:
-        yield server
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -29,17 +29,6 @@ from tests.venue_server import VenueServer
 DUE_MS = NOON_MS - 5000 - HOUR_MS
 NEXT_FETCH_MS = NOON_MS + HOUR_MS
 FORECAST_ID = "BTCUSDT-1h-20261123T110000Z"
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def server(clock: Clock) -> Iterator[VenueServer]:
-    with VenueServer(clock.now_ms) as server:
-        yield server
 
 
 @pytest.fixture

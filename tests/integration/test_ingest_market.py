@@ -24,17 +24,6 @@ DUE_MS = NOON_MS - 5000 - HOUR_MS
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def server(clock: Clock) -> Iterator[VenueServer]:
-    with VenueServer(clock.now_ms) as server:
-        yield server
-
-
-@pytest.fixture
 def other(clock: Clock) -> Iterator[VenueServer]:
     with VenueServer(clock.now_ms) as server:
         yield server

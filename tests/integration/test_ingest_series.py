@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from threading import Event
 
 import pytest
@@ -21,17 +20,6 @@ from tests.builders import settings as delivered
 from tests.ingest_parts import Clock, ingest_settings
 from tests.integration.test_ingest_cycle import DUE_MS, queued_request, start_ingest, until
 from tests.venue_server import VenueServer
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def server(clock: Clock) -> Iterator[VenueServer]:
-    with VenueServer(clock.now_ms) as server:
-        yield server
 
 
 def test_a_venue_that_one_series_was_told_to_leave_alone_is_left_alone_by_all(

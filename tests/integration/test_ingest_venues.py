@@ -32,17 +32,6 @@ BAD_ROWS = {
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def server(clock: Clock) -> Iterator[VenueServer]:
-    with VenueServer(clock.now_ms) as server:
-        yield server
-
-
-@pytest.fixture
 def client() -> Iterator[httpx.Client]:
     with httpx.Client(timeout=2) as client:
         yield client

@@ -50,7 +50,7 @@ def redis_server(folder: Path, *options: str, password: str | None = None, port:
         yield port
     finally:
         server.terminate()
-        server.wait(timeout=10)
+        server.wait(timeout=60)
 
 
 @pytest.fixture(scope="session")

@@ -21,10 +21,10 @@ class EventStream:
 
     def __init__(self, address: str, path: str) -> None:
         place = urlsplit(address)
-        self.sock = socket.create_connection((str(place.hostname), int(place.port or 80)), timeout=10)
+        self.sock = socket.create_connection((str(place.hostname), int(place.port or 80)), timeout=30)
         self.sock.sendall(f"GET {path} HTTP/1.1\r\nHost: {place.netloc}\r\n\r\n".encode())
         self._unread = b""
-        self.head = self._until(b"\r\n\r\n", 10).decode("latin-1")
+        self.head = self._until(b"\r\n\r\n", 30).decode("latin-1")
 
     def __enter__(self) -> EventStream:
         return self
@@ -32,17 +32,17 @@ class EventStream:
     def __exit__(self, *_: object) -> None:
         self.sock.close()
 
-    def block(self, seconds: float = 5) -> str:
+    def block(self, seconds: float = 30) -> str:
         return self._until(b"\n\n", seconds).decode()
 
-    def event(self, seconds: float = 5) -> Event:
+    def event(self, seconds: float = 30) -> Event:
         """The next event; what is no event is passed over."""
         while True:
             lines = dict(line.split(": ", 1) for line in self.block(seconds).splitlines() if not line.startswith(":"))
             if "event" in lines:
                 return Event(lines["event"], json.loads(lines["data"]))
 
-    def is_over(self, seconds: float = 5) -> bool:
+    def is_over(self, seconds: float = 30) -> bool:
         """Whether the other side closes the stream without another word."""
         self.sock.settimeout(seconds)
         try:

@@ -51,7 +51,7 @@ def ingest_settings(*binance_urls: str, okx: str = "", bybit: str = "", **data: 
     delivered = delivered_settings()
     asked = [name for name, there in (("binance", binance_urls), ("okx", okx), ("bybit", bybit)) if there]
     knobs = {"venues": tuple(asked), "allow_simulated": False, **data}
-    venues = {"binance_urls": binance_urls, "okx_url": okx, "bybit_url": bybit}
+    venues = {"binance_urls": binance_urls, "okx_url": okx, "bybit_url": bybit, "search_seconds": 30.0}
     return replaced(delivered, data=knobs, venues=venues)
 
 

@@ -89,7 +89,7 @@ def _redis_server(made: Certificates, folder: Path) -> Iterator[int]:
     finally:
         client.close()
         server.terminate()
-        server.wait(timeout=10)
+        server.wait(timeout=60)
 
 
 def _answers(client: Redis) -> bool:

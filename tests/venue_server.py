@@ -219,6 +219,7 @@ def _binance_row(row: Row, step: int) -> Row:
 
 class _Listener(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128  # the library's 5 turn a crew away that comes while this process is busy
 
     def __init__(self, address: tuple[str, int], venue: VenueServer) -> None:
         super().__init__(address, _Handler)

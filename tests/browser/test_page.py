@@ -30,7 +30,7 @@ from tests.web_server import (
 
 
 def latest(address: str) -> dict[str, Any]:
-    answer = httpx.get(f"{address}/api/v1/forecasts/latest", trust_env=False)
+    answer = httpx.get(f"{address}/api/v1/forecasts/latest", timeout=30, trust_env=False)
     return dict(answer.json())
 
 
@@ -224,7 +224,7 @@ def test_every_forecast_has_a_page_of_its_own_that_follows_it_until_it_is_there(
     page: Page, web_address: str, redis: Redis, stores: Stores
 ) -> None:
     window = ingested(stores)
-    location = httpx.post(f"{web_address}/api/v1/forecasts", trust_env=False).headers["Location"]
+    location = httpx.post(f"{web_address}/api/v1/forecasts", timeout=30, trust_env=False).headers["Location"]
     forecast_id = location.rsplit("/", 1)[1]
     page.goto(f"{web_address}/forecasts/{forecast_id}")
     expect(page.locator(".notice-title")).to_have_text(["NO WORKER", "FORECAST QUEUED"])

@@ -46,12 +46,12 @@ def served(site: Path) -> Iterator[str]:
         yield address
     finally:
         server.terminate()
-        server.wait(timeout=10)
+        server.wait(timeout=60)
 
 
 def _answers(address: str) -> bool:
     try:
-        with urllib.request.urlopen(address, timeout=5):
+        with urllib.request.urlopen(address, timeout=30):
             return True
     except OSError:
         return False

@@ -145,7 +145,7 @@ def test_data_that_goes_stale_while_the_page_is_open_is_called_so_and_is_live_ag
     expect(states).to_have_text(["LIVE", "BUNDLED MODEL"], timeout=60_000)
     venue.fail("500", times=None)
     expect(states.first).to_contain_text("STALE since", timeout=90_000)
-    told = httpx.get(f"{stack.address}/api/v1/forecasts/latest", trust_env=False).json()["freshness"]
+    told = httpx.get(f"{stack.address}/api/v1/forecasts/latest", timeout=30, trust_env=False).json()["freshness"]
     notice = page.locator(".notice.stale")
     assert (notice.locator("time").get_attribute("datetime") or "")[:19] == told["since"][:19]
     expect(notice.locator(".notice-text")).to_contain_text("binance")

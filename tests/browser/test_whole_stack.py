@@ -36,7 +36,7 @@ def stack(redis: Redis, redis_url: str, venue: VenueServer, tmp_path: Path) -> I
 def test_klines_become_a_forecast_on_the_page_without_any_simulated_label(stack: Stack, page: Page) -> None:
     forecast_id = stack.first_forecast().id
     last_closed = Interval.H1.open_time(time.time_ns() // 1_000_000) - Interval.H1.ms
-    told = httpx.get(f"{stack.address}/api/v1/forecasts/latest", timeout=10).json()
+    told = httpx.get(f"{stack.address}/api/v1/forecasts/latest", timeout=30).json()
     record = told["forecast"]
     assert record["id"] == forecast_id
     assert record["last_open_time_ms"] in (last_closed, last_closed - Interval.H1.ms), "the open candle is not used"
@@ -54,7 +54,7 @@ def test_klines_become_a_forecast_on_the_page_without_any_simulated_label(stack:
 
 def test_a_person_asks_for_a_forecast_and_takes_its_paths(stack: Stack, page: Page) -> None:
     stack.first_forecast()
-    with httpx.Client(base_url=stack.address, timeout=10) as client:
+    with httpx.Client(base_url=stack.address, timeout=30) as client:
         asked = client.post("/api/v1/forecasts", json={"num_samples": 40, "horizon": 12, "seed": 5})
         assert asked.status_code == 202
         where = asked.headers["Location"]

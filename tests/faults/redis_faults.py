@@ -61,7 +61,7 @@ class FaultyRedis:
 
     def die(self) -> Callable[[], object]:
         self.server.kill()
-        self.server.wait(timeout=10)
+        self.server.wait(timeout=60)
         return self._start
 
     def lose_everything(self) -> Callable[[], object]:
@@ -74,7 +74,7 @@ class FaultyRedis:
     def end(self) -> None:
         self.server.send_signal(signal.SIGCONT)
         self.server.kill()
-        self.server.wait(timeout=10)
+        self.server.wait(timeout=60)
         self.proxy.end()
 
 

@@ -93,6 +93,7 @@ def running_stack(folder: Path) -> Iterator[Stack]:
                 "KRONOS_DATA__VENUES": "binance",
                 "KRONOS_VENUES__BINANCE_URLS": venue.url,
                 "KRONOS_VENUES__SETTLE_SECONDS": "1",
+                "KRONOS_VENUES__SEARCH_SECONDS": "6",  # as delivered: how long recovery takes depends on it
                 "KRONOS_DATA__ALLOW_SIMULATED": "false",
             }
             url = environment["KRONOS_REDIS__URL"]

@@ -59,7 +59,7 @@ class House:
 
     def kill_redis(self) -> None:
         self.server.kill()
-        self.server.wait(timeout=10)
+        self.server.wait(timeout=60)
 
     def start_redis(self) -> None:
         self.server = start_redis(self.port, self.folder)
@@ -71,7 +71,7 @@ def house(tmp_path: Path) -> Iterator[House]:
     running = House(port, tmp_path, start_redis(port, tmp_path))
     yield running
     running.server.terminate()
-    running.server.wait(timeout=10)
+    running.server.wait(timeout=60)
 
 
 def test_a_worker_outlives_a_restart_of_redis_and_what_was_stored_is_still_there(

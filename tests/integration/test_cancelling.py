@@ -176,7 +176,7 @@ def test_cancelling_needs_the_same_access_as_asking(redis_url: str, tmp_path: Pa
     token = "only-mine"  # noqa: S105 - of a server that lives as long as this test
     with (
         web_server(redis_url, tmp_path, KRONOS_WEB__WRITE_TOKEN=token) as (address, _),
-        httpx.Client(base_url=address, trust_env=False) as client,
+        httpx.Client(base_url=address, timeout=30, trust_env=False) as client,
     ):
         problem(client.delete(f"{ASK}/mine"), 401)
         problem(client.delete(f"{ASK}/mine", headers={"Origin": "https://evil.example"}), 403)

@@ -18,9 +18,9 @@ from uuid import uuid4
 import pytest
 
 from tests.conftest import PROJECT, free_port
-from tests.processes import eventually, processes_of
+from tests.processes import PATIENCE, eventually, processes_of
 
-STARTS_WITHIN_S = 30
+STARTS_WITHIN_S = 30 * PATIENCE
 
 
 class Demo:
@@ -63,7 +63,7 @@ class Demo:
         pytest.fail(f"the demo ended without saying {words!r}:\n{''.join(self.lines[-40:])}")
 
     def get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as answer:
             return json.load(answer)
 
     def ask(self, wishes: dict[str, int]) -> str:
@@ -73,7 +73,7 @@ class Demo:
             data=json.dumps(wishes).encode(),
             headers={"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=30) as answer:
             return str(json.load(answer)["id"])
 
     def wait_until_running(self, forecast_id: str) -> None:
@@ -83,7 +83,7 @@ class Demo:
         """What a terminal does on Ctrl+C: the signal goes to the whole process group."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, sent)
-        output, _ = self.process.communicate(timeout=20)
+        output, _ = self.process.communicate(timeout=60)
         self.lines.append(output)
 
     def survivors(self) -> list[str]:
@@ -145,7 +145,7 @@ def test_two_demos_do_not_share_a_folder(demo: Demo, tmp_path: Path) -> None:
     demo.wait_for("Kronos Live:")
     second = Demo(tmp_path / "demo", free_port())
     second.wait_for("Another Kronos Live uses")
-    assert second.process.wait(timeout=20) == 2
+    assert second.process.wait(timeout=60) == 2
     assert demo.get("/livez")
 
 
@@ -170,6 +170,6 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         demo = Demo(tmp_path / "demo", port)
         demo.wait_for(f"Port {port} on 127.0.0.1 cannot be used")
-        assert demo.process.wait(timeout=20) == 2
+        assert demo.process.wait(timeout=60) == 2
     assert "DEMO_PORT" in "".join(demo.lines)
     assert "Traceback" not in "".join(demo.lines)

@@ -201,7 +201,7 @@ def test_forecasts_that_wait_for_klines_count_against_the_limit(redis: Redis, re
     ingest_alive(redis)
     with (
         web_server(redis_url, tmp_path, KRONOS_LIMITS__MAX_QUEUED="2") as (address, _),
-        httpx.Client(base_url=address, trust_env=False) as client,
+        httpx.Client(base_url=address, timeout=30, trust_env=False) as client,
     ):
         assert [client.post(ASK, json={**SOL, "seed": seed}).status_code for seed in (1, 2)] == [202, 202]
         refused = client.post(ASK, json={**SOL, "symbol": "ETHUSDT"})
@@ -226,7 +226,7 @@ def test_beside_a_recording_nothing_else_can_be_had(redis: Redis, redis_url: str
     recorded = {"KRONOS_DATA__VENUES": "recorded", "KRONOS_DATA__RECORDED_FILE": "one.csv"}
     with (
         web_server(redis_url, tmp_path, **recorded) as (address, _),
-        httpx.Client(base_url=address, trust_env=False) as client,
+        httpx.Client(base_url=address, timeout=30, trust_env=False) as client,
     ):
         assert "recorded_file holds one series alone" in problem(client.post(ASK, json=SOL), 422)["detail"]
 

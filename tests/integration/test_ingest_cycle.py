@@ -24,6 +24,7 @@ from shared.redis_connection import connect
 from tests.builders import finished_forecast, forecast_request, redis_settings
 from tests.conftest import PROJECT, free_port, redis_server_binary
 from tests.ingest_parts import HOUR_MS, NOON_MS, Clock, Ingest, ingest_settings, nowhere, replaced
+from tests.processes import PATIENCE, VENUE_MAY_TAKE
 from tests.venue_server import VenueServer
 
 DUE_MS = NOON_MS - 5000 - HOUR_MS
@@ -403,11 +404,11 @@ def test_redis_may_come_late_and_the_candle_is_not_lost(server: VenueServer, clo
     finally:
         for redis_server in started:
             redis_server.terminate()
-            redis_server.wait(timeout=10)
+            redis_server.wait(timeout=60)
 
 
 def start_ingest(redis_url: str, **knobs: str) -> subprocess.Popen[str]:
-    environment = {"KRONOS_REDIS__URL": redis_url, "KRONOS_LOGS__FORMAT": "json", **knobs}
+    environment = {"KRONOS_REDIS__URL": redis_url, "KRONOS_LOGS__FORMAT": "json", **VENUE_MAY_TAKE, **knobs}
     command = "from services.ingest.main import run; from shared.settings import load_settings; run(load_settings())"
     return subprocess.Popen(
         [sys.executable, "-c", command],
@@ -419,7 +420,7 @@ def start_ingest(redis_url: str, **knobs: str) -> subprocess.Popen[str]:
 
 
 def until(condition: Callable[[], bool], seconds: float) -> None:
-    end = time.monotonic() + seconds
+    end = time.monotonic() + seconds * PATIENCE
     while not condition():
         assert time.monotonic() < end, "it took too long"
         time.sleep(0.02)
@@ -430,9 +431,9 @@ def test_the_process_ingests_at_once_and_ends_at_a_signal(stop: signal.Signals, 
     with VenueServer() as server:
         process = start_ingest(redis_url, KRONOS_VENUES__BINANCE_URLS=server.url)
         try:
-            until(lambda: bool(redis.hlen("kronos:series")), 20)
+            until(lambda: bool(redis.hlen("kronos:series")), 60)
             process.send_signal(stop)
-            _, logged = process.communicate(timeout=10)
+            _, logged = process.communicate(timeout=60)
         finally:
             process.kill()
     assert process.returncode == 0
@@ -442,17 +443,17 @@ def test_the_process_ingests_at_once_and_ends_at_a_signal(stop: signal.Signals, 
 
 def test_a_signal_ends_the_process_while_a_venue_keeps_it_waiting(redis_url: str) -> None:
     with VenueServer() as server:
-        server.fail("slow", times=None, seconds=20)
+        server.fail("slow", times=None, seconds=60)
         process = start_ingest(
             redis_url,
             KRONOS_VENUES__BINANCE_URLS=server.url,
             KRONOS_DATA__VENUES="binance",
-            KRONOS_VENUES__SEARCH_SECONDS="30",
+            KRONOS_VENUES__SEARCH_SECONDS="60",
         )
         try:
-            until(lambda: bool(server.asked), 20)
+            until(lambda: bool(server.asked), 60)
             process.terminate()
-            process.communicate(timeout=10)  # sooner than the venue answers
+            process.communicate(timeout=40)  # sooner than the venue answers
         finally:
             process.kill()
     assert process.returncode == 0
@@ -462,10 +463,10 @@ def test_without_a_network_simulated_klines_are_there_within_the_search_time(red
     gone = {name: nowhere() for name in ("BINANCE_URLS", "OKX_URL", "BYBIT_URL")}
     process = start_ingest(redis_url, **{f"KRONOS_VENUES__{name}": url for name, url in gone.items()})
     try:
-        until(lambda: bool(redis.hlen("kronos:series")), 10)
+        until(lambda: bool(redis.hlen("kronos:series")), 60)
     finally:
         process.terminate()
-        process.communicate(timeout=5)
+        process.communicate(timeout=60)
     status = KlineStore(redis, keep=2).status("BTCUSDT", Interval.H1)
     assert status is not None
     assert (status.state, status.venue) == ("simulated", "simulated")

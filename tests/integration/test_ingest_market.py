@@ -140,11 +140,11 @@ def test_a_recording_that_falls_short_is_not_replaced_by_simulated_klines(tmp_pa
 
 
 def test_a_venue_that_hangs_leaves_time_for_the_next(server: VenueServer, other: VenueServer) -> None:
-    server.fail("slow", times=None, seconds=20)
-    settings = replaced(ingest_settings(server.url, bybit=other.url), venues={"search_seconds": 3.0})
+    server.fail("slow", times=None, seconds=40)
+    settings = replaced(ingest_settings(server.url, bybit=other.url), venues={"search_seconds": 8.0})
     began = time.monotonic()
     assert found(settings, Clock()).venue == "bybit"
-    assert 1.5 <= time.monotonic() - began < 10
+    assert 4 <= time.monotonic() - began < 30
 
 
 def test_looking_for_venues_that_swallow_everything_ends_within_the_search_time(
@@ -160,13 +160,13 @@ def test_looking_for_venues_that_swallow_everything_ends_within_the_search_time(
         began = time.monotonic()
         window = found(replaced(settings, venues={"search_seconds": 1.0}), Clock())
     assert window.origin == "simulated"
-    assert time.monotonic() - began < 4  # a name server alone holds up for 5
+    assert time.monotonic() - began < 20  # a name server alone holds up for 60
 
 
 def _look_up_that_hangs_for_names(real):  # type: ignore[no-untyped-def]
     def look_up(host, *args, **kwargs):  # type: ignore[no-untyped-def]
         if str(host).endswith(".invalid"):
-            time.sleep(5)
+            time.sleep(60)
             raise socket.gaierror(socket.EAI_AGAIN, "no answer")
         return real(host, *args, **kwargs)
 

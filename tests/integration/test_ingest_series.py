@@ -50,10 +50,10 @@ def test_the_process_keeps_up_all_configured_series_and_one_that_fails_holds_up_
             KRONOS_DATA__SERIES="NOSUCHUSDT:1h, ETHUSDT:4h, BTCUSDT:1h, SOLUSDT:15m",
         )
         try:
-            until(lambda: len(klines.all_statuses()) == 4 and queue.waiting() == 3, 20)
+            until(lambda: len(klines.all_statuses()) == 4 and queue.waiting() == 3, 60)
         finally:
             process.terminate()
-            _, logged = process.communicate(timeout=5)
+            _, logged = process.communicate(timeout=60)
             process.kill()
     states = {f"{one.symbol} {one.interval}": one.state for one in klines.all_statuses()}
     assert states == {"BTCUSDT 1h": "live", "ETHUSDT 4h": "live", "SOLUSDT 15m": "live", "NOSUCHUSDT 1h": "stale"}
@@ -100,9 +100,9 @@ def test_two_hundred_series_are_asked_for_at_the_pace_and_each_is_forecast_once(
             until(lambda: len(klines.all_statuses()) == 200 and redis.llen("rq:queue:forecasts") == 200, 120)
         finally:
             process.terminate()
-            _, logged = process.communicate(timeout=10)
+            _, logged = process.communicate(timeout=60)
             process.kill()
-    assert {one.state for one in klines.all_statuses()} == {"live"}
+    assert {one.state for one in klines.all_statuses()} == {"live"}, logged
     assert len({job for job in redis.lrange("rq:queue:forecasts", 0, -1)}) == 200
     of_klines = [path for path, _ in asked].count("/api/v3/klines")
     assert of_klines == 400, "two requests for the thousand candles of each, and none again"

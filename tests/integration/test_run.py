@@ -65,7 +65,7 @@ class Run:
         assert words in self.log(), self.log()[-3000:]
 
     def get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as answer:
             return json.load(answer)
 
     def commands(self) -> list[str]:

@@ -161,7 +161,7 @@ def test_publishing_tells_by_what_kind_of_reason_it_fails(redis_url: str, stores
             families = told(running, "kronos_site_failures_total", failures, step="push", reason="no_network")
             assert value(families, "kronos_site_failures_in_a_row", step="push") == failures
         assert value(families, "kronos_site_steps_total", step="commit") == 2
-        assert SECRET not in httpx.get(metrics_address(running), trust_env=False).text
+        assert SECRET not in httpx.get(metrics_address(running), timeout=30, trust_env=False).text
 
 
 def test_a_folder_that_cannot_be_written_is_told_as_such(redis_url: str, stores: Stores, tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_alerts_tell_what_was_judged_and_how_channels_took_it_and_no_address(
             hook.status = 200
             families = told(running, "kronos_alert_deliveries_total", 2, channel="json", outcome="delivered")
             address = metrics_address(running)
-            text = httpx.get(address, trust_env=False).text
+            text = httpx.get(address, timeout=30, trust_env=False).text
             assert running.end() == 0
     assert {name for name in families if name.startswith("kronos_")} == documented("alerts")
     assert value(families, "kronos_alert_judgements_total", when="upside_above", outcome="holds") == 1
@@ -235,5 +235,5 @@ def test_whoever_wants_no_metrics_opens_no_port(redis_url: str, tmp_path: Path) 
 def test_there_is_nothing_but_metrics_at_that_port(redis_url: str, tmp_path: Path) -> None:
     with ingest(redis_url, tmp_path, nowhere()) as running:
         address = metrics_address(running).removesuffix("/metrics")
-        assert httpx.get(f"{address}/", trust_env=False).status_code == 404
-        assert httpx.post(f"{address}/metrics", trust_env=False).status_code == 501
+        assert httpx.get(f"{address}/", timeout=30, trust_env=False).status_code == 404
+        assert httpx.post(f"{address}/metrics", timeout=30, trust_env=False).status_code == 501

@@ -106,7 +106,7 @@ def test_the_longest_horizon_is_what_the_configured_context_has_room_for(
 ) -> None:
     ingested(stores)
     knobs = {"KRONOS_MODEL__MAX_CONTEXT": "128", "KRONOS_MODEL__OVERFLOW": overflow}
-    with web_server(redis_url, tmp_path, **knobs) as (address, _), httpx.Client(base_url=address) as client:
+    with web_server(redis_url, tmp_path, **knobs) as (address, _), httpx.Client(base_url=address, timeout=30) as client:
         assert client.post(ASK, json={"horizon": longest}).status_code == 202
         for horizon in (longest + 1, 10_000):
             refused = problem(client.post(ASK, json={"horizon": horizon}), 422)
@@ -156,7 +156,7 @@ def test_a_huge_value_does_not_come_back_in_the_answer(web: httpx.Client) -> Non
 
 
 def test_a_body_that_is_cut_off_asks_for_nothing(web: httpx.Client, redis: Redis) -> None:
-    with socket.create_connection((web.base_url.host, web.base_url.port or 0), timeout=5) as raw:
+    with socket.create_connection((web.base_url.host, web.base_url.port or 0), timeout=30) as raw:
         raw.sendall(f"POST {ASK} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 40\r\n\r\n ".encode())
         raw.shutdown(socket.SHUT_WR)
         assert raw.recv(1000).startswith(b"HTTP/1.1 400")
@@ -224,7 +224,7 @@ def test_a_page_of_another_site_cannot_ask_for_forecasts(
 
 
 def test_what_is_no_http_at_all_does_not_take_the_server_down(web: httpx.Client) -> None:
-    with socket.create_connection((web.base_url.host, web.base_url.port or 0), timeout=5) as raw:
+    with socket.create_connection((web.base_url.host, web.base_url.port or 0), timeout=30) as raw:
         raw.sendall(b"\x16\x03\x01 garbage\r\n\r\n")
         assert raw.recv(1000).startswith(b"HTTP/1.1 400")
     assert web.get("/livez").status_code == 200

@@ -107,7 +107,7 @@ def test_workers_say_what_they_have_loaded_and_when_they_were_last_heard_of(web:
     assert (fetching["name"], fetching["jobs"]) == (ingest.name, ["fetch-1"])
     [silent] = web.get("/api/v1/workers").json()["workers"]
     assert (silent["name"], silent["model"], silent["jobs"]) == (worker.name, None, [])
-    assert 0 <= silent["heartbeat_age_s"] < 10
+    assert 0 <= silent["heartbeat_age_s"] < 60
     assert silent["host"] == worker.hostname
     loaded = LoadedModel(
         name="Kronos-nano",

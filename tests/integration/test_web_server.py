@@ -27,14 +27,14 @@ def test_it_ends_soon_after_being_told_even_with_an_open_connection(
 ) -> None:
     with (
         web_server(redis_url, tmp_path) as (address, running),
-        httpx.Client(base_url=address, trust_env=False) as client,
+        httpx.Client(base_url=address, timeout=30, trust_env=False) as client,
     ):
         assert client.get("/livez").status_code == 200  # and keeps the connection
         told = time.monotonic()
-        assert running.end(sent, seconds=20) == 0
-        assert time.monotonic() - told < 10  # about one, on a machine that does nothing else
+        assert running.end(sent, seconds=30) == 0
+        assert time.monotonic() - told < 20  # about one, on a machine that does nothing else
         with pytest.raises(httpx.ConnectError):
-            httpx.get(f"{address}/livez", trust_env=False)
+            httpx.get(f"{address}/livez", timeout=30, trust_env=False)
 
 
 def test_a_taken_port_is_named_in_one_sentence(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_port_that_was_left_a_moment_ago_can_be_taken_again(redis_url: str, tm
     for _ in range(2):
         with web_server(redis_url, tmp_path, KRONOS_WEB__PORT=port) as (address, _running):
             assert address == f"http://127.0.0.1:{port}"
-            assert httpx.get(f"{address}/livez", trust_env=False).status_code == 200
+            assert httpx.get(f"{address}/livez", timeout=30, trust_env=False).status_code == 200
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_without_redis_a_browser_gets_a_page_that_tries_again_by_itself(without_
 
 
 def test_without_redis_it_is_alive_but_not_ready(without_redis: str) -> None:
-    assert httpx.get(f"{without_redis}/livez", trust_env=False).status_code == 200
+    assert httpx.get(f"{without_redis}/livez", timeout=30, trust_env=False).status_code == 200
     unready = httpx.get(f"{without_redis}/readyz", timeout=30, trust_env=False)
     assert unready.status_code == 503
     assert unready.json()["checks"]["redis"]["ok"] is False
@@ -117,7 +117,7 @@ def test_when_redis_comes_back_so_do_the_answers(tmp_path: Path) -> None:
             )
         finally:
             redis_server.terminate()
-            redis_server.wait(timeout=10)
+            redis_server.wait(timeout=60)
 
 
 def test_a_redis_that_accepts_but_never_answers_does_not_hold_requests_for_ever(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_redis_that_accepts_but_never_answers_does_not_hold_requests_for_ever(
         mute.bind(("127.0.0.1", 0))
         mute.listen(64)
         with web_server(f"redis://127.0.0.1:{mute.getsockname()[1]}/0", tmp_path) as (address, _):
-            assert httpx.get(f"{address}/readyz", timeout=10, trust_env=False).status_code == 503
+            assert httpx.get(f"{address}/readyz", timeout=30, trust_env=False).status_code == 503
 
 
 @pytest.mark.parametrize(
@@ -159,13 +159,13 @@ def test_a_stream_of_events_may_last_longer_than_a_request(redis_url: str, tmp_p
 
 def test_a_write_token_is_asked_for_where_one_is_configured(redis_url: str, tmp_path: Path) -> None:
     with web_server(redis_url, tmp_path, KRONOS_WEB__WRITE_TOKEN="s3cret") as (address, running):  # noqa: S106
-        refused = httpx.post(f"{address}/api/v1/forecasts", trust_env=False)
+        refused = httpx.post(f"{address}/api/v1/forecasts", timeout=30, trust_env=False)
         assert refused.status_code == 401
         assert refused.headers["WWW-Authenticate"].startswith("Bearer")
         headers = {"Authorization": "Bearer s3cret"}
-        allowed = httpx.post(f"{address}/api/v1/forecasts", headers=headers, trust_env=False)
+        allowed = httpx.post(f"{address}/api/v1/forecasts", headers=headers, timeout=30, trust_env=False)
         assert allowed.status_code == 422  # past the token: no series is ingested yet
-        assert httpx.get(f"{address}/api/v1/series", trust_env=False).status_code == 200
+        assert httpx.get(f"{address}/api/v1/series", timeout=30, trust_env=False).status_code == 200
         assert "s3cret" not in running.log()
 
 
@@ -186,4 +186,4 @@ def test_what_others_reach_is_not_started_without_a_token(
     assert "KRONOS_WEB__WRITE_TOKEN" in line
     with web_server(redis_url, tmp_path, **chosen, KRONOS_WEB__WRITE_TOKEN="s3cret") as (address, _):  # noqa: S106
         here = address.replace("0.0.0.0", "127.0.0.1")  # noqa: S104
-        assert httpx.post(f"{here}/api/v1/forecasts", trust_env=False).status_code == 401
+        assert httpx.post(f"{here}/api/v1/forecasts", timeout=30, trust_env=False).status_code == 401

@@ -22,7 +22,7 @@ def as_of(series: SeriesStatus, now_ms: int) -> SeriesStatus:
     """The series as it stands at `now_ms` (UTC ms): stale, with the reason, where ingest has fallen silent."""
     if not ingest_is_silent(series, now_ms):
         return series
-    problem = f"Ingest has not reported since {utc(series.checked_at_ms)}; start it with `kronos-live ingest`."
+    problem = f"Ingest has not reported since {utc(series.checked_at_ms)}; start `kronos-live ingest` unless it has just begun."
     return series.model_copy(update={"state": "stale", "problem": problem})
 
 

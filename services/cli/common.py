@@ -38,7 +38,12 @@ EXIT_CODES: tuple[tuple[type[KronosLiveError], int], ...] = (
     (KronosLiveError, 1),
 )
 
-as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+SHOWN_AT_MOST = 20  # of what is alike, where one Redis may have thousands
+
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, of all that there is.")
+show_all_option = click.option(
+    "--all", "show_all", is_flag=True, help=f"Show every series, also where they are more than {SHOWN_AT_MOST}."
+)
 
 
 def errors_in_one_line(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 
 import click
 from rich.console import Console
 from rich.text import Text
 
-from services.cli.common import as_json_option, errors_in_one_line, now_ms, print_json
+from services.cli.common import (
+    SHOWN_AT_MOST,
+    as_json_option,
+    errors_in_one_line,
+    now_ms,
+    print_json,
+    show_all_option,
+)
 from services.cli.diagnosis import examine
-from services.cli.diagnosis.finding import Finding
+from services.cli.diagnosis.finding import Finding, State
 from shared.logs import quiet_logs
 from shared.settings import load_settings
 
@@ -18,9 +26,10 @@ STYLES = {"ok": "green", "warning": "yellow", "wrong": "bold red"}
 
 
 @click.command()
+@show_all_option
 @as_json_option
 @errors_in_one_line
-def doctor(as_json: bool) -> None:
+def doctor(show_all: bool, as_json: bool) -> None:
     """Say of Redis, the queue, the workers, each series, the watch for alerts, who may write, the clocks and the
     model whether it is well, and if not what to do.
 
@@ -32,16 +41,26 @@ def doctor(as_json: bool) -> None:
     """
     quiet_logs()
     found, console = [], Console(soft_wrap=True)
+    alike: Counter[tuple[str, State]] = Counter()  # such as klines that are well
     for finding in examine(load_settings(), now_ms()):
         found.append(finding)
-        if not as_json:
+        kind = finding.check.partition(" of ")[0], finding.state
+        alike[kind] += 1
+        if not as_json and (show_all or alike[kind] <= SHOWN_AT_MOST):
             console.print(_line(finding))
     if as_json:
         print_json(found, as_list=True)
+    elif not show_all:
+        for (what, state), count in alike.items():
+            if count > SHOWN_AT_MOST:
+                console.print(_of_state(state, f"{what} of {count - SHOWN_AT_MOST} more: `kronos-live doctor --all`."))
     if any(finding.state == "wrong" for finding in found):
         sys.exit(1)
 
 
 def _line(finding: Finding) -> Text:
-    said = f" {finding.check}: {finding.what}" + (f" {finding.todo}" if finding.todo else "")
-    return Text.assemble((f"{finding.state:<7}", STYLES[finding.state]), said)
+    return _of_state(finding.state, f"{finding.check}: {finding.what}" + (f" {finding.todo}" if finding.todo else ""))
+
+
+def _of_state(state: State, said: str) -> Text:
+    return Text.assemble((f"{state:<7}", STYLES[state]), f" {said}")

@@ -9,7 +9,15 @@ from typing import Any
 import click
 from rich.console import Console
 
-from services.cli.common import as_json_option, errors_in_one_line, now_ms, print_json, stores
+from services.cli.common import (
+    SHOWN_AT_MOST,
+    as_json_option,
+    errors_in_one_line,
+    now_ms,
+    print_json,
+    show_all_option,
+    stores,
+)
 from services.cli.record_views import show_verdicts
 from services.cli.tables import (
     show_failed,
@@ -32,14 +40,22 @@ RECORDS_WITHIN_S = 3.0
 
 
 @click.command()
+@show_all_option
 @as_json_option
 @errors_in_one_line
-def status(as_json: bool) -> None:
-    """Show the ingested series with their latest forecasts and track records, the queue, the workers and the ingests."""
+def status(show_all: bool, as_json: bool) -> None:
+    """Show the ingested series with their latest forecasts and track records, the queue, the workers and the ingests.
+
+    Where there are many series, those that are not well come first.
+    """
     settings = load_settings()
     klines, forecasts, queue = stores(settings)
     now = now_ms()
     series = [as_of(one, now) for one in klines.all_statuses()]
+    left: list[SeriesStatus] = []
+    if not (show_all or as_json) and len(series) > SHOWN_AT_MOST:
+        series.sort(key=_is_well)
+        series, left = series[:SHOWN_AT_MOST], series[SHOWN_AT_MOST:]
     latest = {
         (one.symbol, one.interval): forecasts.latest_scheduled(one.symbol, one.interval, one.origin)
         if one.origin
@@ -64,6 +80,14 @@ def status(as_json: bool) -> None:
         return
     show_status(series, latest, waiting, workers, ingests, now)
     show_verdicts(records, left_out)
+    if left:
+        well = sum(map(_is_well, left))
+        click.echo(f"{len(left)} more series, {well} of them well: `kronos-live status --all` shows them too.")
+
+
+def _is_well(series: SeriesStatus) -> bool:
+    """Whether its klines are what they should be."""
+    return series.state in ("live", "recorded") and not series.problem
 
 
 def records_in_time(ledger: Ledger, series: Sequence[SeriesStatus]) -> tuple[list[SeriesRecord], list[str]]:

@@ -119,6 +119,19 @@ def test_status_calls_a_series_stale_that_ingest_has_left(run: Run, stores: Stor
     assert "BTCUSDT 1h is stale" in refused.stderr
 
 
+def test_of_many_series_the_status_shows_first_what_is_not_well(run: Run, stores: Stores) -> None:
+    for place in range(24):
+        ingested(stores, symbol=f"C{place:02}USDT", candles=64)
+    ingested(stores, symbol="ZZZUSDT", candles=64, state="stale", problem="No venue answers.")
+    shown = run("status").stdout
+    assert "ZZZUSDT 1h: No venue answers." in shown
+    assert shown.count("LIVE") == 19
+    assert shown.splitlines()[-1] == "5 more series, 5 of them well: `kronos-live status --all` shows them too."
+    whole = run("status", "--all").stdout
+    assert (whole.count("LIVE"), "more series" in whole) == (24, False)
+    assert len(json.loads(run("status", "--json").stdout)["series"]) == 25
+
+
 @pytest.mark.parametrize(
     ("words", "knobs", "code", "expected"),
     [

@@ -82,6 +82,23 @@ def test_where_all_is_well_nothing_is_wrong_and_the_command_ends_with_0(run: Run
     assert all(set(one) == {"check", "state", "what", "todo"} for one in told)
 
 
+@pytest.mark.usefixtures("healthy")
+def test_of_many_series_the_doctor_tells_how_many_more_are_alike(run: Run, stores: Stores) -> None:
+    names = [f"C{place:02}USDT:1h" for place in range(23)]
+    for name in names[:22]:
+        ingested(stores, symbol=name[:-3], candles=64)
+    shown = run("doctor", KRONOS_DATA__SERIES=",".join(names))
+    assert shown.returncode == 1, shown.stderr
+    lines = shown.stdout.splitlines()
+    assert sum("klines of" in line and line.startswith("ok") for line in lines) == 21
+    assert "ok      klines of 3 more: `kronos-live doctor --all`." in lines
+    assert "wrong   forecast of 2 more: `kronos-live doctor --all`." in lines
+    assert any("klines of C22USDT 1h: They have never been fetched." in line for line in lines)
+    whole = run("doctor", "--all", KRONOS_DATA__SERIES=",".join(names)).stdout.splitlines()
+    assert (sum("klines of" in line for line in whole), sum(" more: " in line for line in whole)) == (24, 0)
+    assert len(json.loads(run("doctor", "--json", KRONOS_DATA__SERIES=",".join(names)).stdout)) == len(whole)
+
+
 def test_a_redis_with_an_append_only_file_and_a_password_is_what_is_wanted(look: Look, tmp_path: Path) -> None:
     with redis_server(tmp_path, "--appendonly", "yes", password=PASSWORD) as port:
         found = look(KRONOS_REDIS__URL=f"redis://:{PASSWORD}@127.0.0.1:{port}/0")

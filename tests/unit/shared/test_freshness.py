@@ -37,7 +37,9 @@ def test_a_series_is_as_ingest_said_until_its_next_word_is_overdue(origin: Origi
     assert as_of(said, overdue_ms - 1) == said
     silent = as_of(said, overdue_ms)
     assert silent.state == "stale"
-    assert silent.problem == ("Ingest has not reported since 2025-01-01 01:00:05Z; start it with `kronos-live ingest`.")
+    assert silent.problem == (
+        "Ingest has not reported since 2025-01-01 01:00:05Z; start `kronos-live ingest` unless it has just begun."
+    )
 
 
 def test_a_recording_never_grows_old() -> None:

@@ -42,15 +42,16 @@ def test_while_a_rule_cools_down_it_is_quiet_of_that_series_alone(redis: Redis, 
 
 
 def test_what_holds_is_told_once_until_it_is_over(store: AlertStore) -> None:
-    def begin(cool_down_s: int) -> str:
-        return store.begin("rule", "workers", 5000, cool_down_s, MESSAGE, ["a"])
+    def begin(cool_down_s: int, title: str = "Something") -> str:
+        message = MESSAGE.model_copy(update={"title": title})  # one that is said twice in a millisecond is sent once
+        return store.begin("rule", "workers", 5000, cool_down_s, message, ["a"])
 
     assert store.end("rule", "workers", OTHER, ["a"]) == "known", "what nobody was told of is not over"
     assert [begin(60), begin(60)] == ["told", "known"]
     assert store.begun([("rule", "workers"), ("rule", "other")]) == {("rule", "workers"): 5000}
     assert [store.end("rule", "workers", OTHER, ["a"]), store.end("rule", "workers", OTHER, ["a"])] == ["told", "known"]
     assert store.begun([("rule", "workers")]) == {}
-    assert [begin(60), begin(0)] == ["cooling down", "told"], "that it cools down is no end: later it is told"
+    assert [begin(60), begin(0, "Again")] == ["cooling down", "told"], "that it cools down is no end: later it is told"
     taken = [store.take("a") for _ in range(4)]
     assert sorted(one.message.kind for one in taken if one) == ["alert", "alert", "over"]
 

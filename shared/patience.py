@@ -11,6 +11,10 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from threading import Thread
 from typing import NoReturn, TypeVar
 
+# The system may hand a signal to any thread, and Python does what it stands for once the main thread moves: so that one
+# never waits for longer than this at a time.
+SIGNAL_SEEN_WITHIN_S = 0.5
+
 T = TypeVar("T")
 
 
@@ -24,7 +28,10 @@ def within(seconds: float, work: Callable[[], T]) -> T:
 
 def side_by_side(works: Sequence[Callable[[], NoReturn]]) -> NoReturn:
     """Do what never returns, each in a thread of its own; raises what one of them raises, which leaves the others behind."""
-    ended, _ = wait([_begin(work) for work in works], return_when=FIRST_COMPLETED)
+    begun = [_begin(work) for work in works]
+    ended: set[Future[NoReturn]] = set()
+    while not ended:
+        ended, _ = wait(begun, SIGNAL_SEEN_WITHIN_S, return_when=FIRST_COMPLETED)
     raise ended.pop().exception() or RuntimeError("what never ends has ended")
 
 
